@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The device half of a driver: what runs in umdev-worker and speaks with one guest.
+ *
+ * A device is a register model: the core calls a hook, the hook changes the state it is given and
+ * returns. A hook has no other effect of its own: interrupts, guest-memory writes and bytes for
+ * the host are requested by calls below and take place after the hook's changes were committed.
+ * That is what lets another process continue the device when this one is killed at any
+ * instruction: before the commit a hook runs again from the same state, after it never.
+ *
+ * Rules for every hook
+ *  - change umdev_state(dev) only (and dev's private memory, which holds nothing that matters);
+ *  - never block, never wait, do bounded work; stack below 2 KiB; no globals written after init;
+ *  - offsets, lengths and indices were checked against the facts declared in the tables here: the
+ *    core checks before, the driver need not (and asserts only its own bugs).
+ * All hooks run in the worker's control thread.
+ *
+ * A register model is portable C: it includes only <umdev/...> and its own folder, compiles with
+ * -ffreestanding and refers to umdev_* and mem* only (tools/check-portable).
+ */
+#ifndef UMDEV_DEVICE_H
+#define UMDEV_DEVICE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <umdev/param.h>
+
+#ifndef UMDEV_ABI
+#define UMDEV_ABI 1
+#endif
+
+/* Registers and small tables; copied twice per access, so keep it small (352 B: 12 ns). */
+#define UMDEV_STATE_MAX 4096
+/* Streams (host ends) of one device. */
+#define UMDEV_MAX_STREAMS 8
+/* Bytes a stream holds in each direction before back pressure. Power of two. */
+#define UMDEV_STREAM_BYTES 16384
+
+struct umdev_device;
+struct umdev_pci;
+
+enum umdev_init {
+	UMDEV_FRESH,  /* state is zeroed: set power-on values */
+	UMDEV_RESUME, /* state is what a killed (or older) worker committed last, already checked
+		       * for size and version: check every index in it, rebuild private memory;
+		       * no effect may be requested */
+};
+
+enum umdev_reset {
+	UMDEV_RESET_OPEN,     /* first connection */
+	UMDEV_RESET_CLIENT,   /* the VMM asked (machine reset) */
+	UMDEV_RESET_FUNCTION, /* the guest asked (function-level reset, PM D3hot -> D0) */
+	UMDEV_RESET_CLOSE,    /* last disconnect */
+	UMDEV_RESET_PARAM,    /* an `idle` parameter changed */
+};
+
+/*
+ * Hooks. Required unless marked optional.
+ */
+struct umdev_device_ops {
+	/* 0 or -errno (the worker reports it and the connection is refused). Parameters, resources
+	 * and streams are in place. */
+	int (*init)(struct umdev_device *dev, enum umdev_init how);
+	/* optional: frees what hangs off private memory. Not called when the worker is killed. */
+	void (*fini)(struct umdev_device *dev);
+	/* Back to power-on values. Configuration space, interrupts and mappings are the core's. */
+	void (*reset)(struct umdev_device *dev, enum umdev_reset why);
+	/* One register access inside BAR `bar`: offset + len <= its size, offset % len == 0,
+	 * len is 1, 2, 4 or 8. Wider or unaligned client accesses were split in rising order.
+	 * Unused values: read 0, ignore writes. Optional for a device without such BARs. */
+	uint64_t (*bar_read)(struct umdev_device *dev, unsigned bar, uint64_t offset, unsigned len);
+	void (*bar_write)(struct umdev_device *dev, unsigned bar, uint64_t offset, unsigned len,
+			  uint64_t value);
+	/* optional: input arrived on, or space became free in, stream `stream`. Level: called
+	 * again only after more arrived or more was freed. */
+	void (*stream)(struct umdev_device *dev, unsigned stream);
+	/* optional: a message DMA completed. status 0 or -errno; data (reads) is valid during the
+	 * call only. */
+	void (*dma_done)(struct umdev_device *dev, uint32_t tag, int status, const void *data,
+			 size_t len);
+	/* optional: a `live` parameter changes. Return 0 to accept (state changed here commits
+	 * with the acceptance) or -errno, which the writer sees. Absent: accepted. */
+	int (*param_set)(struct umdev_device *dev, const struct umdev_param *param,
+			 const struct umdev_value *value);
+};
+
+/* Device side of one type; `name` is umdev_type.name of the parent half. */
+struct umdev_device_type {
+	const char *name;
+	const struct umdev_device_ops *ops;
+	const struct umdev_pci *pci; /* presentation vfio-pci (vfio.h) */
+	uint32_t state_size;         /* bytes, <= UMDEV_STATE_MAX */
+	uint32_t state_version;      /* of the layout of those bytes; raise on every change */
+	uint32_t priv_size;          /* bytes of private memory, zeroed at each start of a worker */
+};
+
+struct umdev_device_driver {
+	uint32_t abi; /* UMDEV_ABI */
+	const char *name;
+	const struct umdev_device_type *types; /* array, ended by name == NULL */
+};
+
+/*
+ * What a hook may call. None blocks, none allocates.
+ */
+
+/* state_size bytes. Valid during the hook only: it moves between two hooks. 16-byte aligned. */
+void *umdev_state(struct umdev_device *dev);
+/* priv_size bytes. Fixed while the worker lives, zeroed when another continues. */
+void *umdev_priv(struct umdev_device *dev);
+
+/* NULL: the type does not list it. Valid until it changes. */
+const struct umdev_value *umdev_param(const struct umdev_device *dev, const char *name);
+/* Borrowed descriptor of a resource that is not a stream, or -ENOENT. */
+int umdev_resource_fd(const struct umdev_device *dev, const char *name);
+
+/*
+ * Streams: the host end of a port. Exactly once in both directions, also over a worker's death
+ * (docs/architecture.md says how). The ring is the back pressure: what does not fit is refused.
+ */
+/* Index of the stream resource `name`, or -ENOENT when the device was given none. */
+int umdev_stream_find(const struct umdev_device *dev, const char *name);
+/* Bytes that can be read / written now. */
+size_t umdev_stream_avail(const struct umdev_device *dev, unsigned stream);
+size_t umdev_stream_space(const struct umdev_device *dev, unsigned stream);
+/* Take up to len bytes; returns how many. */
+size_t umdev_stream_read(struct umdev_device *dev, unsigned stream, void *buf, size_t len);
+/* Hand over up to len bytes; returns how many were accepted. */
+size_t umdev_stream_write(struct umdev_device *dev, unsigned stream, const void *buf, size_t len);
+
+/* One line about this device in the worker's log, rate limited per device. printf-like. */
+void umdev_log(struct umdev_device *dev, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+
+#endif

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Parameters: typed, described, range-checked settings of a device.
+ *
+ * A parameter is shown as a directory D/mdev/<name>/ (value, type, min, max, ...) and, without a
+ * value, as <type>/params/<name>/, so that it can be read before a device exists. The text is
+ * parsed once, by the manager's core, into a struct umdev_value; both halves of a driver see only
+ * typed values that passed every static check.
+ *
+ * Class-standard parameters (see docs/abi.md) have one meaning for all drivers of a class; what is
+ * not standard is of class "vendor" and is shown under D/vendor/ by the same mechanism.
+ */
+#ifndef UMDEV_PARAM_H
+#define UMDEV_PARAM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Longest canonical text of a value, with its NUL. */
+#define UMDEV_VALUE_TEXT 256
+
+enum umdev_param_type {
+	UMDEV_U32,    /* decimal, 0x.., 0.. */
+	UMDEV_U64,    /* the same */
+	UMDEV_BOOL,   /* 0 1 yes no true false on off; canonical "yes" "no" */
+	UMDEV_STRING, /* no control characters, no comma */
+	UMDEV_MAC,    /* aa:bb:cc:dd:ee:ff, kept in u64, first octet highest */
+	UMDEV_UUID,   /* canonical lower case, kept as text */
+	UMDEV_SIZE,   /* bytes; K M G T suffixes (powers of 1024); canonical: plain bytes */
+	UMDEV_ENUM,   /* one of choices; u64 is its index */
+};
+
+/* When a value may change. Each one adds times to the one before it. */
+enum umdev_param_writable {
+	UMDEV_W_NEVER,  /* computed by the driver or the core */
+	UMDEV_W_CREATE, /* only in the create write */
+	UMDEV_W_ONCE,   /* one successful change, then as never */
+	UMDEV_W_FRESH,  /* until the first client connects or mdev_start */
+	UMDEV_W_IDLE,   /* whenever the device is neither connected nor started */
+	UMDEV_W_LIVE,   /* always; a serving worker is asked first */
+};
+
+struct umdev_value {
+	uint64_t u64;                /* U32 U64 BOOL MAC SIZE, and the index of an ENUM */
+	char text[UMDEV_VALUE_TEXT]; /* canonical text of every type, NUL-terminated */
+};
+
+/*
+ * One parameter. Static and const; shared by all devices of the types that list it.
+ * Numbers (min, max, step) are ignored for types that are not numeric.
+ */
+struct umdev_param {
+	const char *name;        /* [a-z][a-z0-9_]* */
+	const char *description; /* one line */
+	const char *unit;        /* "bytes", "ports"; NULL: no unit file */
+	const char *def;         /* text of the default value; NULL: numeric 0 or "" */
+	const char *const *choices; /* ENUM: NULL-terminated; choices[value.u64] */
+	const char *pool;        /* the pool this parameter takes units of, or NULL */
+	uint64_t min, max, step; /* step 0 or 1: every number */
+	enum umdev_param_type type;
+	enum umdev_param_writable writable;
+	bool required;           /* connects are refused until it was set */
+	bool secret;             /* value file is 0600; never logged, never in `list` */
+	bool vendor;             /* not class-standard: shown under D/vendor/ */
+};
+
+#endif

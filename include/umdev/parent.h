@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The parent half of a driver: what runs in umdevd, the manager.
+ *
+ * It says which types a parent gives, what they cost, and opens what a device needs (files, ptys,
+ * sockets). It is trusted code, runs in the manager's only thread, must never block and never sees
+ * a byte that a guest or a device client sent.
+ *
+ * Order of calls for one parent:  add, { mdev_create, { param_check, resources }*, mdev_destroy }*,
+ * remove. Every hook is optional unless it says "required".
+ */
+#ifndef UMDEV_PARENT_H
+#define UMDEV_PARENT_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <umdev/param.h>
+
+/* Both halves carry it; the loader refuses any other number and names both. */
+#define UMDEV_ABI 1
+
+#define UMDEV_MAX_POOLS 4
+#define UMDEV_MAX_RESOURCES 32
+
+struct umdev_parent; /* one resource, owned by the core */
+struct umdev_mdev;   /* one mediated device, owned by the core */
+
+/* A counted resource of a parent. sum of the costs of live mdevs + free = capacity, always. */
+struct umdev_pool {
+	const char *name;      /* "ports", "queue-pairs": also the unit of aggregation */
+	uint64_t capacity;     /* default; hooks->add may change it per parent */
+};
+
+/* A shape that a parent can give. Static and const. */
+struct umdev_type {
+	const char *name;        /* shown as <driver>-<name>, so "1" gives mtty-1 */
+	const char *pretty;      /* the `name` attribute; NULL: name */
+	const char *description; /* NULL: no description attribute */
+	const char *device_api;  /* "vfio-pci"; for vDPA types the name of the virtio device */
+	const char *class_name;  /* "serial" "block" "net" "nvme" "display" "misc" */
+	const struct umdev_param *const *params; /* NULL-terminated, or NULL */
+	/* Units taken per device: cost + scale * (aggregation - 1). scale 0: does not scale. */
+	struct {
+		uint64_t cost, scale;
+	} pool[UMDEV_MAX_POOLS];
+	uint32_t max_aggregation; /* 0 or 1: no aggregation parameter */
+	bool p2p;                 /* devices have peer_to_peer_resource_uuid */
+	bool label;               /* devices have the `label` parameter (most do) */
+};
+
+/*
+ * Something opened by the manager and handed to the device half, found there by its name
+ * (umdev_resource_fd, umdev_stream_*). The descriptor is consumed by umdev_resource_add.
+ */
+enum umdev_resource_flags {
+	UMDEV_RES_READ = 1 << 0,
+	UMDEV_RES_WRITE = 1 << 1,
+	UMDEV_RES_STREAM = 1 << 2, /* a byte stream: pty master, socket, pipe, plain file (append) */
+	UMDEV_RES_LISTEN = 1 << 3, /* with STREAM: a listening socket, one peer at a time */
+	UMDEV_RES_PTY = 1 << 4,    /* with STREAM: a pty master; EIO means "nobody has it open" */
+};
+
+struct umdev_resources;
+/* Returns 0 or -errno (EINVAL name, ENOSPC more than UMDEV_MAX_RESOURCES); fd is consumed always. */
+int umdev_resource_add(struct umdev_resources *list, const char *name, int fd, uint32_t flags,
+		       uint64_t offset, uint64_t length);
+
+/*
+ * The driver. Static, const. All hooks run in the manager and return 0 or -errno; the errno is
+ * what the writer of the attribute sees, the line given to umdev_explain() what a person sees.
+ */
+struct umdev_parent_driver {
+	uint32_t abi;             /* UMDEV_ABI */
+	const char *name;         /* "mtty": also the vendor driver's name on bus mdev */
+	const char *class_name;   /* class of parents in the tree; NULL: "umdev" */
+	const char *summary;      /* one line for `umdev parent add --help` */
+	const struct umdev_type *types; /* array, ended by name == NULL */
+	const struct umdev_pool *pools; /* array, ended by name == NULL; NULL: no pools */
+	const struct umdev_param *const *params; /* of the parent: parent add key=value; or NULL */
+
+	/* Open the resource. May call umdev_pool_resize. Failure: the parent does not appear. */
+	int (*add)(struct umdev_parent *parent);
+	/* No mdev is left. Must succeed. */
+	void (*remove)(struct umdev_parent *parent);
+	/* Units are taken, parameters hold their values; not yet visible. Undo all on failure. */
+	int (*mdev_create)(struct umdev_mdev *mdev);
+	/* Not connected, not visible any more. Must succeed. */
+	void (*mdev_destroy)(struct umdev_mdev *mdev);
+	/* `value` passed the static checks and is about to become current: refuse here, with no
+	 * effect on failure. Called before a serving worker is asked. */
+	int (*param_check)(struct umdev_mdev *mdev, const struct umdev_param *param,
+			   const struct umdev_value *value);
+	/* A worker starts: open what the device half needs and add it to the list. On failure what
+	 * was added is closed by the caller and the connection is refused. */
+	int (*resources)(struct umdev_mdev *mdev, struct umdev_resources *list);
+	/* The worker is gone: take back what `resources` left outside (links, sockets' names). */
+	void (*resources_end)(struct umdev_mdev *mdev);
+	/* Text of a driver's own read-only attribute of D/vendor/, at most 4096 bytes. Returns its
+	 * length or -errno. `name` is one of vendor_attrs. */
+	const char *const *vendor_attrs; /* NULL-terminated, or NULL */
+	int (*vendor_show)(const struct umdev_mdev *mdev, const char *name, char *buf, size_t size);
+};
+
+/* Called by parent halves. No call keeps a pointer it was given. */
+
+/* The driver's own pointer, NULL until set. Freed by the driver in remove / mdev_destroy. */
+void *umdev_parent_priv(const struct umdev_parent *parent);
+void umdev_parent_set_priv(struct umdev_parent *parent, void *priv);
+void *umdev_mdev_priv(const struct umdev_mdev *mdev);
+void umdev_mdev_set_priv(struct umdev_mdev *mdev, void *priv);
+
+const char *umdev_parent_name(const struct umdev_parent *parent);
+struct umdev_parent *umdev_mdev_parent(const struct umdev_mdev *mdev);
+const struct umdev_type *umdev_mdev_type(const struct umdev_mdev *mdev);
+const char *umdev_mdev_uuid(const struct umdev_mdev *mdev); /* 36 characters, lower case */
+
+/* Current values. NULL when the type (the driver) does not list the parameter. Valid until the
+ * parameter changes next. */
+const struct umdev_value *umdev_mdev_param(const struct umdev_mdev *mdev, const char *name);
+const struct umdev_value *umdev_parent_param(const struct umdev_parent *parent, const char *name);
+
+/* Descriptor of the device's directory ($RUN/dev/<uuid>), borrowed: for openat, symlinkat, ... */
+int umdev_mdev_dirfd(const struct umdev_mdev *mdev);
+/* Path of that directory, for messages and for addresses of sockets. */
+const char *umdev_mdev_dir(const struct umdev_mdev *mdev);
+
+/* In `add` only. -ENOENT: no such pool. */
+int umdev_pool_resize(struct umdev_parent *parent, const char *pool, uint64_t capacity);
+
+/* Remember one line that explains the errno about to be returned. printf-like, no newline. */
+void umdev_explain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+#endif

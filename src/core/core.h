@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The model: parents, types, pools, mdevs, groups, parameters, and the tree that shows them.
+ *
+ * Knows no process, socket or message: what must happen outside is asked through struct core_ops,
+ * given at init by the manager (or by umdevd --one, or a test). Single-threaded. Every door (FUSE,
+ * control socket, tests) ends in the same calls below.
+ *
+ * Errors: -errno as docs/abi.md lists them; the line for people is left with err_set().
+ */
+#ifndef CORE_CORE_H
+#define CORE_CORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <umdev/parent.h>
+#include "base/list.h"
+#include "base/sock.h"
+#include "base/uuid.h"
+#include "tree/tree.h"
+
+#define CORE_MAX_PARAMS 32
+#define CORE_MAX_MEMBERS 32 /* mdevs of one group */
+
+/*
+ * State of an mdev. One function (mdev_set_state) changes it and asserts the edge.
+ *
+ *               who enters it                         legal                      ended by
+ */
+enum mdev_state {
+	/* create, before it is visible: nobody can reach it                        publish / unwind */
+	MDEV_NEW,
+	/* publish; last close; mdev_stop: units held, socket listens, no worker    connect, start, remove */
+	MDEV_IDLE,
+	/* mdev_start: worker READY, nobody connected; counts as in use for `idle`
+	 * and `fresh` parameters and for group moves                               connect, mdev_stop */
+	MDEV_STARTED,
+	/* the owner's connection was handed to the worker                          CLOSED from the worker */
+	MDEV_CONNECTED,
+	/* its worker died, the keeper continues it; for clients a pause            RESUMED, or FAILED */
+	MDEV_TAKEOVER,
+	/* worker could not start or crashed too often; `fail_text` says why; the
+	 * device keeps its units; a connect is refused                             next start, remove */
+	MDEV_FAILED,
+	/* remove was accepted: links are gone, EEXIST for its UUID, units held
+	 * until the client has left                                                free */
+	MDEV_REMOVING,
+};
+
+struct mdev_group; /* core/group.h */
+struct core;
+
+struct umdev_parent {
+	struct core *core;
+	struct list_node node; /* in core->parents, by name */
+	char name[64];
+	const struct umdev_parent_driver *driver;
+	const char *class_name; /* of the tree: driver's, or "mtty" with libvirt_compat */
+	struct umdev_value params[CORE_MAX_PARAMS]; /* standard ones first (core/param.h) */
+	bool params_shown;      /* params=on: mdev/, params/, create sugar; off: a kernel's tree */
+	bool remove_waits;      /* remove=wait */
+	bool transient;         /* not written to $UMDEV_CONFIG */
+	struct {
+		const struct umdev_pool *pool;
+		uint64_t capacity, used;
+	} pools[UMDEV_MAX_POOLS];
+	unsigned n_pools;
+	struct list_node mdevs; /* in order of creation */
+	unsigned n_mdevs;
+	void *priv;             /* the driver's */
+	struct tree_node *dir;  /* /devices/virtual/<class>/<name> */
+	struct core_type *types; /* one per driver type: nodes and counts; core/type.c */
+};
+
+struct umdev_mdev {
+	struct core *core;
+	struct umdev_parent *parent;
+	const struct umdev_type *type;
+	struct uuid uuid;
+	char uuid_text[UUID_TEXT];
+	enum mdev_state state;
+	char *fail_text;                  /* owned; MDEV_FAILED or a faulty device, else NULL */
+	struct umdev_value *params;       /* owned; one per parameter of the type, standard first */
+	uint32_t params_set;              /* bit per parameter: was changed since create */
+	bool opened;                      /* was connected or started once (`fresh` is over) */
+	bool transient;                   /* made by umdevd --one */
+	bool bound;                       /* driver bound: listens when idle */
+	struct mdev_group *group;
+	struct list_node group_node, parent_node, hash_node;
+	struct tree_node *dir;            /* D; NULL while MDEV_NEW */
+	struct attr_wait *remove_wait;    /* remove=wait, or --force: the writer */
+	struct attr_wait *param_wait;     /* one live change at a time: EBUSY for a second */
+	unsigned param_pending;           /* its parameter ... */
+	struct umdev_value *param_value;  /* ... and new value, owned; NULL: none */
+	uint32_t vfio_number;             /* vfio-dev/vfio<n> */
+	int dir_fd;                       /* $RUN/dev/<uuid>, owned by the core; -1: none */
+	char *dir_path;
+	void *priv;                       /* the driver's */
+	void *manager;                    /* struct listener of the manager, or NULL */
+};
+
+/* What happened, for `umdev monitor`, state files and uevents. Text is valid during the call. */
+enum core_event_type {
+	CORE_PARENT_ADDED, CORE_PARENT_REMOVED,
+	CORE_MDEV_ADDED, CORE_MDEV_BOUND, CORE_MDEV_UNBOUND, CORE_MDEV_REMOVED,
+	CORE_MDEV_STATE,   /* state changed; detail: its name or the failure */
+	CORE_MDEV_PARAM,   /* detail: name=value (secret: name only) */
+	CORE_MDEV_GROUP,   /* detail: number */
+	CORE_UEVENT,       /* synthesised by a write to uevent; detail: the words */
+};
+struct core_event {
+	enum core_event_type type;
+	const struct umdev_parent *parent;
+	const struct umdev_mdev *mdev; /* NULL for parent events */
+	const char *detail;            /* or NULL */
+};
+
+/* Asked of the manager. Called inside core calls; must not call back into the core except where
+ * it says so. */
+struct core_ops {
+	/* Make $RUN/dev/<uuid> and listen there: set mdev->dir_fd, dir_path, manager. 0 / -errno. */
+	int (*mdev_listen)(void *arg, struct umdev_mdev *mdev);
+	/* Undo it. Idle or removed: no worker serves it any more. */
+	void (*mdev_unlisten)(void *arg, struct umdev_mdev *mdev);
+	/* A `live` parameter of a served device: ask the worker; core_param_done() follows, later,
+	 * exactly once (-EIO when the worker went). */
+	int (*param_live)(void *arg, struct umdev_mdev *mdev, const struct umdev_param *param,
+			  const struct umdev_value *value);
+	/* Disconnect the client: core_closed() follows. force: surprise removal, deadline 2 s. */
+	void (*disconnect)(void *arg, struct umdev_mdev *mdev, bool force);
+	void (*event)(void *arg, const struct core_event *event);
+	/* Something that a restart must know changed (params, group, state); may be called often. */
+	void (*dirty)(void *arg, struct umdev_mdev *mdev);
+};
+
+struct core {
+	struct tree tree;
+	const struct umdev_parent_driver *const *drivers; /* NULL-terminated */
+	const struct core_ops *ops;
+	void *ops_arg;
+	struct list_node parents;
+	struct list_node groups;     /* struct mdev_group.node, by number */
+	struct list_node *hash;      /* of all mdevs by UUID, those being removed included */
+	unsigned n_mdevs, hash_size;
+	unsigned first_group;        /* lowest iommu group number we may use: above the host's */
+	/* fixed nodes of the tree */
+	struct tree_node *devices_virtual, *class_dir, *mdev_bus, *bus_devices, *bus_drivers,
+		*iommu_groups, *class_vfio, *class_vfio_dev, *virtual_vfio;
+};
+
+int core_init(struct core *core, const struct umdev_parent_driver *const *drivers,
+	      const struct core_ops *ops, void *ops_arg);
+void core_fini(struct core *core); /* no parent may be left */
+
+/* One key=value of a command line or definition. */
+struct core_setting {
+	const char *key, *value;
+};
+
+/* 0 and *ret, or: -EINVAL (name, key, value), -ENOENT (driver), -EEXIST, the driver's errno. */
+int parent_add(struct core *core, const char *name, const char *driver,
+	       const struct core_setting *settings, unsigned n_settings,
+	       struct umdev_parent **ret);
+/* Removes its idle mdevs too. -EBUSY: one is in use (named in the text). */
+int parent_remove(struct umdev_parent *parent);
+struct umdev_parent *parent_find(struct core *core, const char *name);
+
+/* `spec` is what is written to create: UUID[,key=value...] (docs/abi.md has the grammar). */
+int mdev_create(struct umdev_parent *parent, const struct umdev_type *type, const char *spec,
+		size_t len, struct umdev_mdev **ret);
+enum mdev_remove_how {
+	MDEV_REMOVE,       /* EBUSY while open, or waits with remove=wait */
+	MDEV_REMOVE_FORCE, /* surprise removal */
+};
+/* 0, -EBUSY, -ENODEV (is being removed), or TREE_LATER: answered through wait. */
+int mdev_remove(struct umdev_mdev *mdev, enum mdev_remove_how how, struct attr_wait *wait);
+struct umdev_mdev *mdev_find(struct core *core, const struct uuid *uuid);
+/* By UUID text or, when `label` is unique, by label. -ENOENT / -EINVAL (ambiguous). */
+int mdev_find_name(struct core *core, const char *name, struct umdev_mdev **ret);
+const char *mdev_state_name(enum mdev_state state); /* "idle", "connected", ... */
+
+/* Types of a parent. */
+const struct umdev_type *type_find(const struct umdev_parent *parent, const char *full_name);
+void type_full_name(const struct umdev_parent *parent, const struct umdev_type *type, char *buf,
+		    size_t size);
+uint64_t type_available(const struct umdev_parent *parent, const struct umdev_type *type);
+
+/* Parameters of an mdev or type: standard (aggregation, label, ...) and the driver's, in order. */
+unsigned param_count(const struct umdev_type *type);
+const struct umdev_param *param_desc(const struct umdev_type *type, unsigned index);
+int param_index(const struct umdev_type *type, const char *name); /* or -ENOENT */
+/* Text (with or without one "\n") -> value; static checks only. -EINVAL, -ERANGE. */
+int param_parse(const struct umdev_param *desc, const char *text, size_t len,
+		struct umdev_value *ret);
+/* The whole path of DESIGN "parameter write". 0, -errno, or TREE_LATER. */
+int param_set(struct umdev_mdev *mdev, const char *name, const char *text, size_t len,
+	      struct attr_wait *wait);
+/* By the manager: the worker answered (error 0 or a positive errno). */
+void core_param_done(struct umdev_mdev *mdev, int error);
+
+/* ---- the life of connections, told by the manager ---- */
+
+/* May this process connect to mdev now? 0, or -EBUSY (another owner, or connected already),
+ * -EACCES (a required parameter is unset), -EIO (failed: text), -ENODEV. Changes nothing. */
+int core_may_connect(struct umdev_mdev *mdev, const struct sock_peer *peer);
+/* Its connection was handed to a worker. peer is copied; the pidfd stays the caller's. */
+void core_connected(struct umdev_mdev *mdev, const struct sock_peer *peer);
+/* The worker said CLOSED (or is gone for good). The last one of a group releases its owner; a
+ * removal that waits is carried out. */
+void core_closed(struct umdev_mdev *mdev);
+void core_takeover(struct umdev_mdev *mdev);             /* CONNECTED -> TAKEOVER */
+void core_resumed(struct umdev_mdev *mdev);              /* TAKEOVER -> CONNECTED */
+void core_failed(struct umdev_mdev *mdev, const char *text);
+void core_faulty(struct umdev_mdev *mdev, const char *text); /* "" : well again; no state change */
+
+#endif
