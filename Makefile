@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: MIT
+# Thin: every target is one or two commands that can be typed by hand. Nothing here asks anything.
+BUILD ?= build
+PREFIX ?= /usr/local
+export UMDEV_BUILD := $(abspath $(BUILD))
+
+.PHONY: all configure demo check check-fast bench format install clean
+
+all: configure
+	ninja -C $(BUILD)
+
+configure:
+	@tools/setup build
+	@[ -f $(BUILD)/build.ninja ] || meson setup --prefix=$(PREFIX) $(BUILD)
+
+# A private umdevd, devices made by mdevctl and by umdev, a real Linux guest that uses them.
+demo: all
+	@tools/setup test
+	@tools/get-qemu
+	@tools/get-guest
+	@tools/demo
+
+# Everything that needs neither root nor the network.
+check-fast: all
+	@tools/run-tests unit fuzz talk fs
+
+check: all
+	@tools/setup test
+	@tools/get-qemu
+	@tools/get-guest
+	@tools/run-tests unit fuzz talk fs vm
+
+format:
+	git ls-files '*.c' '*.h' | xargs clang-format -i
+
+install: all
+	meson install -C $(BUILD) --no-rebuild
+
+clean:
+	rm -rf $(BUILD)
