@@ -38,23 +38,26 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
-#define CONN_MSG_MAX (68 * 1024)        /* 64 KiB of payload and every header we know */
+#define CONN_MSG_MAX (68 * 1024)	/* 64 KiB of payload and every header we know */
 #define CONN_RX_SIZE (2 * CONN_MSG_MAX) /* a whole message behind any tail that was carried */
 #define CONN_TX_SIZE (256 * 1024)
-#define CONN_FDS 253                    /* SCM_MAX_FD of Linux */
+#define CONN_FDS 253 /* SCM_MAX_FD of Linux */
 
 struct conn_cursor {
-	uint64_t head;     /* bytes of the inbound stream that are done with */
-	uint64_t tx_base;  /* outbound stream offset of tx_buf[0] */
-	uint64_t tx_end;   /* bytes of the outbound stream that are committed */
-	uint64_t tx_fd_at; /* tx_fd goes with the byte at this offset */
-	int32_t tx_fd;     /* borrowed descriptor for the peer, or -1 */
-	uint32_t pad;
+	uint64_t head;	    /* bytes of the inbound stream that are done with */
+	uint64_t tx_base;   /* outbound stream offset of tx_buf[0] */
+	uint64_t tx_end;    /* bytes of the outbound stream that are committed */
+	uint64_t tx_fd_at;  /* tx_fd goes with the byte at this offset */
+	int32_t tx_fd;	    /* borrowed descriptor for the peer, or -1; a sent one may stay here */
+	uint32_t tx_fd_len; /* length of the message that starts there: it travels alone */
 };
-#define CONN_CURSOR_INIT { .tx_fd = -1 }
+#define CONN_CURSOR_INIT    \
+	{                   \
+		.tx_fd = -1 \
+	}
 
 struct conn_rx {
-	uint64_t base;    /* stream offset of buf[0] */
+	uint64_t base;	  /* stream offset of buf[0] */
 	uint32_t prefix;  /* bytes of buf that the slot before this one had received */
 	uint32_t n_carry; /* descriptors that came with those bytes */
 	int32_t carry[CONN_FDS];
@@ -72,9 +75,9 @@ struct conn_tx {
 };
 
 struct conn_shared {
-	int32_t fd; /* the socket, or -1; owned by the owner of this state */
+	int32_t fd;	       /* the socket, or -1; owned by the owner of this state */
 	uint32_t rxcur, txcur; /* which slot is current; stored like ab.cur */
-	uint32_t try_n; /* executions of the message at try_at that were begun */
+	uint32_t try_n;	       /* executions of the message at try_at that were begun */
 	uint64_t try_at;
 	struct conn_rx rx[2];
 	struct conn_tx tx[2];
@@ -97,25 +100,34 @@ typedef int64_t conn_len_fn(const uint8_t *data, size_t have);
 struct conn {
 	struct conn_shared *shared;
 	conn_len_fn *msg_len;
-	bool cloexec;       /* receive descriptors CLOEXEC (no keeper re-executes itself) */
-	int fds[CONN_FDS];  /* of the message that conn_peek returned last */
-	uint64_t parsed;    /* cache: start of the last message known to start in the buffer */
+	int fds[CONN_FDS];   /* of the message that conn_peek returned last */
+	uint64_t last_start; /* cache: a message starts here, and how far the buffer was walked */
 };
 
-/* Starts to use `shared`. fresh: clears it and takes fd (owned by shared from now on). resume:
- * -EUCLEAN when it is not a state that this code could have left, nothing changed. */
-int conn_attach_fresh(struct conn *c, struct conn_shared *shared, int fd, conn_len_fn *msg_len);
+/*
+ * Starts to use `shared`. Descriptors arrive CLOEXEC.
+ * fresh: takes fd (owned by shared from now on; an older one must have been closed). The streams
+ * count on from *cur, so the owner may, but need not, begin with CONN_CURSOR_INIT; what *cur had
+ * committed and not sent is dropped. May be repeated for the same fd before the first receive.
+ * resume: -EUCLEAN when it is not a state that this code could have left, nothing changed. A state
+ * without a socket is fine: shared->fd is -1 and only conn_close and conn_attach_fresh are legal.
+ */
+void conn_attach_fresh(struct conn *c, struct conn_shared *shared, const struct conn_cursor *cur,
+		       int fd, conn_len_fn *msg_len);
 int conn_attach_resume(struct conn *c, struct conn_shared *shared, const struct conn_cursor *cur,
 		       conn_len_fn *msg_len);
 /* Calls fn for every descriptor that the state names (socket, unconsumed ones). */
-void conn_each_fd(struct conn *c, const struct conn_cursor *cur, void (*fn)(void *, int), void *arg);
-/* Closes the socket and what was received and not consumed. */
+void conn_each_fd(struct conn *c, const struct conn_cursor *cur, void (*fn)(void *, int),
+		  void *arg);
+/* Closes the socket and what was received and not consumed; repeatable. */
 void conn_close(struct conn *c, const struct conn_cursor *cur);
 
 /* 1: *ret is the message at cur->head. 0: incomplete. -EPROTO: framing or descriptor rule broken;
- * -EMSGSIZE: longer than CONN_MSG_MAX. After an error only conn_close is legal. */
+ * -EMSGSIZE: longer than CONN_MSG_MAX; -EMFILE: descriptors were lost because the table of this
+ * process is full. After an error only conn_close is legal. */
 int conn_peek(struct conn *c, const struct conn_cursor *cur, struct conn_msg *ret);
-/* One recvmmsg. 1: something came; 0: nothing now; -ECONNRESET: hang-up; -errno. */
+/* One recvmmsg; legal when conn_peek said 0 for this cursor. 1: something came; 0: nothing now;
+ * -ECONNRESET: hang-up; -errno. */
 int conn_receive(struct conn *c, const struct conn_cursor *cur);
 /* Counts one more execution of the message at head; returns the count (1 the first time). */
 unsigned conn_try(struct conn *c, const struct conn_cursor *cur);
@@ -126,7 +138,8 @@ void conn_consume(struct conn_cursor *next, const struct conn_msg *msg);
 /* Room for len outbound bytes at next->tx_end (which grows), contiguous; NULL: flush first (never
  * NULL when everything committed was sent and len <= CONN_TX_SIZE). */
 void *conn_reserve(struct conn *c, struct conn_cursor *next, size_t len);
-/* Attach a borrowed descriptor to the bytes reserved next. -EAGAIN: one is waiting, flush first. */
+/* Attach a borrowed descriptor to the message reserved next, by one conn_reserve. -EAGAIN: one is
+ * waiting, flush first. */
 int conn_reserve_fd(struct conn *c, struct conn_cursor *next, int fd);
 /* Give back the last n bytes reserved since the copy of the half (a reply became shorter). */
 void conn_unreserve(struct conn_cursor *next, size_t n);
