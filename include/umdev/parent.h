@@ -27,7 +27,9 @@ struct umdev_mdev;   /* one mediated device, owned by the core */
 
 /* A counted resource of a parent. sum of the costs of live mdevs + free = capacity, always. */
 struct umdev_pool {
-	const char *name;      /* "ports", "queue-pairs": also the unit of aggregation */
+	/* "ports", "queue-pairs": also the unit of aggregation. Exhausted: ENOSPC; "instances", the
+	 * kernel's max_instances: EUSERS. */
+	const char *name;
 	uint64_t capacity;     /* default; hooks->add may change it per parent */
 };
 

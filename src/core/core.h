@@ -18,6 +18,8 @@
 #include "base/list.h"
 #include "base/sock.h"
 #include "base/uuid.h"
+#include "core/number_set.h"
+#include "core/uuid_map.h"
 #include "tree/tree.h"
 
 #define CORE_MAX_PARAMS 32
@@ -29,19 +31,25 @@
  *               who enters it                         legal                      ended by
  */
 enum mdev_state {
-	/* create, before it is visible: nobody can reach it                        publish / unwind */
+	/* create, before it is visible: nobody can reach it                        publish / unwind
+	 */
 	MDEV_NEW,
-	/* publish; last close; mdev_stop: units held, socket listens, no worker    connect, start, remove */
+	/* publish; last close; mdev_stop: units held, socket listens, no worker    connect, start,
+	   remove */
 	MDEV_IDLE,
 	/* mdev_start: worker READY, nobody connected; counts as in use for `idle`
-	 * and `fresh` parameters and for group moves                               connect, mdev_stop */
+	 * and `fresh` parameters and for group moves                               connect,
+	 * mdev_stop */
 	MDEV_STARTED,
-	/* the owner's connection was handed to the worker                          CLOSED from the worker */
+	/* the owner's connection was handed to the worker                          CLOSED from the
+	   worker */
 	MDEV_CONNECTED,
-	/* its worker died, the keeper continues it; for clients a pause            RESUMED, or FAILED */
+	/* its worker died, the keeper continues it; for clients a pause            RESUMED, or
+	   FAILED */
 	MDEV_TAKEOVER,
 	/* worker could not start or crashed too often; `fail_text` says why; the
-	 * device keeps its units; a connect is refused                             next start, remove */
+	 * device keeps its units; a connect is refused                             next start,
+	 * remove */
 	MDEV_FAILED,
 	/* remove was accepted: links are gone, EEXIST for its UUID, units held
 	 * until the client has left                                                free */
@@ -51,16 +59,49 @@ enum mdev_state {
 struct mdev_group; /* core/group.h */
 struct core;
 
+/*
+ * A driver's type with what the core adds to it. Immutable; built by core_init for every driver,
+ * lives as long as the core.
+ */
+struct core_type {
+	const struct umdev_parent_driver *driver;
+	const struct umdev_type *desc;
+	char name[64]; /* "<driver>-<type>" */
+	/* Parameters of an mdev: the core's own (label, aggregation, peer_to_peer_resource_uuid),
+	 * then the driver's, in order. */
+	unsigned n_params;
+	const struct umdev_param *params[CORE_MAX_PARAMS];
+	struct umdev_value *defaults;	       /* n_params of them, owned */
+	int label, aggregation, p2p;	       /* index of these, or -1 */
+	struct umdev_param aggregation_desc;   /* max and unit differ per type */
+	unsigned n_class, n_vendor;	       /* shown under D/mdev/, D/vendor/ ... */
+	uint8_t class_params[CORE_MAX_PARAMS]; /* ... indices of those */
+	uint8_t vendor_params[CORE_MAX_PARAMS];
+	struct mdev_shape *shape; /* tree tables of its mdevs; core/mdev_attr.c */
+};
+
+/* A type as one parent gives it. Owned by the parent. */
+struct mdev_type {
+	const struct core_type *info;
+	const struct umdev_type *desc; /* info->desc */
+	struct umdev_parent *parent;
+	struct tree_node *dir; /* P/mdev_supported_types/<name> */
+	struct tree_node *devices;
+};
+
 struct umdev_parent {
 	struct core *core;
 	struct list_node node; /* in core->parents, by name */
 	char name[64];
 	const struct umdev_parent_driver *driver;
 	const char *class_name; /* of the tree: driver's, or "mtty" with libvirt_compat */
-	struct umdev_value params[CORE_MAX_PARAMS]; /* standard ones first (core/param.h) */
-	bool params_shown;      /* params=on: mdev/, params/, create sugar; off: a kernel's tree */
-	bool remove_waits;      /* remove=wait */
-	bool transient;         /* not written to $UMDEV_CONFIG */
+	unsigned n_params; /* the core's own first (parent_standard_params), then the driver's */
+	const struct umdev_param *param_descs[CORE_MAX_PARAMS];
+	struct umdev_value *params; /* n_params of them, owned */
+	bool params_shown;	/* params=on: mdev/, params/, create sugar; off: a kernel's tree */
+	bool remove_waits;	/* remove=wait */
+	const char *p2p_domain; /* text of that parameter, or the name: groups stay inside */
+	bool transient;		/* not written to $UMDEV_CONFIG */
 	struct {
 		const struct umdev_pool *pool;
 		uint64_t capacity, used;
@@ -68,58 +109,83 @@ struct umdev_parent {
 	unsigned n_pools;
 	struct list_node mdevs; /* in order of creation */
 	unsigned n_mdevs;
-	void *priv;             /* the driver's */
-	struct tree_node *dir;  /* /devices/virtual/<class>/<name> */
-	struct core_type *types; /* one per driver type: nodes and counts; core/type.c */
+	void *priv;		     /* the driver's */
+	struct tree_node *dir;	     /* /devices/virtual/<class>/<name>; NULL: not published yet */
+	struct tree_node *types_dir; /* mdev_supported_types */
+	struct mdev_type *types;     /* one per driver type, in order, owned */
+	unsigned n_types;
 };
 
 struct umdev_mdev {
 	struct core *core;
 	struct umdev_parent *parent;
-	const struct umdev_type *type;
+	struct mdev_type *type;
 	struct uuid uuid;
 	char uuid_text[UUID_TEXT];
 	enum mdev_state state;
-	char *fail_text;                  /* owned; MDEV_FAILED or a faulty device, else NULL */
-	struct umdev_value *params;       /* owned; one per parameter of the type, standard first */
-	uint32_t params_set;              /* bit per parameter: was changed since create */
-	bool opened;                      /* was connected or started once (`fresh` is over) */
-	bool transient;                   /* made by umdevd --one */
-	bool bound;                       /* driver bound: listens when idle */
-	struct mdev_group *group;
+	char *fail_text; /* owned; MDEV_FAILED or a faulty device, else NULL */
+	/* One per parameter of the type, owned; NULL entry: the default. Read by mdev_param(). */
+	struct umdev_value **params;
+	uint32_t params_set;	  /* bit per parameter: was given at or after create */
+	bool opened;		  /* was connected or started once (`fresh` is over) */
+	bool transient;		  /* made by umdevd --one */
+	bool bound;		  /* driver bound: listens when idle */
+	bool connected;		  /* counted in group->n_connected; also in MDEV_REMOVING */
+	struct mdev_group *group; /* NULL: not bound, or MDEV_NEW */
 	struct list_node group_node, parent_node, hash_node;
-	struct tree_node *dir;            /* D; NULL while MDEV_NEW */
-	struct attr_wait *remove_wait;    /* remove=wait, or --force: the writer */
-	struct attr_wait *param_wait;     /* one live change at a time: EBUSY for a second */
-	unsigned param_pending;           /* its parameter ... */
-	struct umdev_value *param_value;  /* ... and new value, owned; NULL: none */
-	uint32_t vfio_number;             /* vfio-dev/vfio<n> */
-	int dir_fd;                       /* $RUN/dev/<uuid>, owned by the core; -1: none */
-	char *dir_path;
-	void *priv;                       /* the driver's */
-	void *manager;                    /* struct listener of the manager, or NULL */
+	struct tree_node *dir;		 /* D; NULL while MDEV_NEW */
+	struct attr_wait *remove_wait;	 /* the writer of a removal that waits ... */
+	struct attr_wait *force_wait;	 /* ... and of the force that came on top of it */
+	struct attr_wait *param_wait;	 /* one live change at a time: EBUSY for a second */
+	unsigned param_pending;		 /* its parameter ... */
+	struct umdev_value *param_value; /* ... and new value, owned; NULL: none */
+	uint32_t vfio_number;		 /* vfio-dev/vfio<n> */
+	int dir_fd;			 /* $RUN/dev/<uuid>; set by ops->mdev_listen; -1: none. */
+	char *dir_path;			 /* Both owned: closed, freed after ops->mdev_unlisten */
+	void *priv;			 /* the driver's */
+	void *manager;			 /* struct listener of the manager, or NULL */
 };
 
 /* What happened, for `umdev monitor`, state files and uevents. Text is valid during the call. */
 enum core_event_type {
-	CORE_PARENT_ADDED, CORE_PARENT_REMOVED,
-	CORE_MDEV_ADDED, CORE_MDEV_BOUND, CORE_MDEV_UNBOUND, CORE_MDEV_REMOVED,
-	CORE_MDEV_STATE,   /* state changed; detail: its name or the failure */
-	CORE_MDEV_PARAM,   /* detail: name=value (secret: name only) */
-	CORE_MDEV_GROUP,   /* detail: number */
-	CORE_UEVENT,       /* synthesised by a write to uevent; detail: the words */
+	CORE_DRIVER_ADDED,
+	CORE_DRIVER_REMOVED, /* on bus mdev; detail: its name */
+	CORE_CLASS_ADDED,
+	CORE_CLASS_REMOVED, /* detail: its name */
+	CORE_PARENT_ADDED,
+	CORE_PARENT_REMOVED,
+	CORE_MDEV_ADDED,
+	CORE_MDEV_BOUND,
+	CORE_MDEV_UNBOUND,
+	CORE_MDEV_REMOVED,
+	CORE_MDEV_STATE, /* state changed; detail: its name or the failure */
+	CORE_MDEV_PARAM, /* detail: name=value (secret: name only) */
+	CORE_MDEV_GROUP, /* detail: number */
+	CORE_UEVENT,	 /* synthesised by a write to uevent; detail: the words */
 };
+/* Events come when the tree shows the new state: after what was added, before what is freed. */
 struct core_event {
 	enum core_event_type type;
-	const struct umdev_parent *parent;
-	const struct umdev_mdev *mdev; /* NULL for parent events */
-	const char *detail;            /* or NULL */
+	const struct umdev_parent *parent; /* NULL for drivers, classes and their uevents */
+	const struct umdev_mdev *mdev;	   /* NULL for parent events */
+	const char *detail;		   /* or NULL */
+	const char *devpath, *subsystem;   /* CORE_UEVENT only */
 };
+
+/* The kernel's messages that an event stands for (none for some). */
+struct core_uevent {
+	const char *action, *devpath, *subsystem;
+	const char *env[9]; /* further "KEY=VALUE", NULL-terminated; no SEQNUM */
+};
+/* Calls fn for each, in the kernel's order. MAJOR and MINOR are left out: there is no such node. */
+void core_event_uevents(const struct core_event *event,
+			void (*fn)(void *arg, const struct core_uevent *uevent), void *arg);
 
 /* Asked of the manager. Called inside core calls; must not call back into the core except where
  * it says so. */
 struct core_ops {
-	/* Make $RUN/dev/<uuid> and listen there: set mdev->dir_fd, dir_path, manager. 0 / -errno. */
+	/* Make $RUN/dev/<uuid> and listen there: set mdev->dir_fd, dir_path, manager. 0 / -errno.
+	 */
 	int (*mdev_listen)(void *arg, struct umdev_mdev *mdev);
 	/* Undo it. Idle or removed: no worker serves it any more. */
 	void (*mdev_unlisten)(void *arg, struct umdev_mdev *mdev);
@@ -130,7 +196,8 @@ struct core_ops {
 	/* Disconnect the client: core_closed() follows. force: surprise removal, deadline 2 s. */
 	void (*disconnect)(void *arg, struct umdev_mdev *mdev, bool force);
 	void (*event)(void *arg, const struct core_event *event);
-	/* Something that a restart must know changed (params, group, state); may be called often. */
+	/* Something that a restart must know changed (params, group, state); may be called often.
+	 */
 	void (*dirty)(void *arg, struct umdev_mdev *mdev);
 };
 
@@ -139,11 +206,15 @@ struct core {
 	const struct umdev_parent_driver *const *drivers; /* NULL-terminated */
 	const struct core_ops *ops;
 	void *ops_arg;
-	struct list_node parents;
-	struct list_node groups;     /* struct mdev_group.node, by number */
-	struct list_node *hash;      /* of all mdevs by UUID, those being removed included */
-	unsigned n_mdevs, hash_size;
-	unsigned first_group;        /* lowest iommu group number we may use: above the host's */
+	struct core_type *types; /* of all drivers, owned */
+	unsigned n_types;
+	struct list_node parents;   /* by name */
+	struct list_node groups;    /* struct mdev_group.node */
+	struct uuid_map mdevs;	    /* all mdevs by UUID, those being removed included */
+	struct uuid_map p2p_groups; /* groups by p2p, where the type has one */
+	struct number_set group_numbers, vfio_numbers;
+	unsigned first_group;	/* lowest iommu group number we may use: above the host's */
+	bool drivers_autoprobe; /* shown and kept; mdevs bind by create and bind only */
 	/* fixed nodes of the tree */
 	struct tree_node *devices_virtual, *class_dir, *mdev_bus, *bus_devices, *bus_drivers,
 		*iommu_groups, *class_vfio, *class_vfio_dev, *virtual_vfio;
@@ -160,40 +231,44 @@ struct core_setting {
 
 /* 0 and *ret, or: -EINVAL (name, key, value), -ENOENT (driver), -EEXIST, the driver's errno. */
 int parent_add(struct core *core, const char *name, const char *driver,
-	       const struct core_setting *settings, unsigned n_settings,
-	       struct umdev_parent **ret);
+	       const struct core_setting *settings, unsigned n_settings, struct umdev_parent **ret);
 /* Removes its idle mdevs too. -EBUSY: one is in use (named in the text). */
 int parent_remove(struct umdev_parent *parent);
 struct umdev_parent *parent_find(struct core *core, const char *name);
 
 /* `spec` is what is written to create: UUID[,key=value...] (docs/abi.md has the grammar). */
-int mdev_create(struct umdev_parent *parent, const struct umdev_type *type, const char *spec,
-		size_t len, struct umdev_mdev **ret);
+int mdev_create(struct mdev_type *type, const char *spec, size_t len, struct umdev_mdev **ret);
 enum mdev_remove_how {
-	MDEV_REMOVE,       /* EBUSY while open, or waits with remove=wait */
+	MDEV_REMOVE,	   /* EBUSY while in use, or waits with remove=wait */
 	MDEV_REMOVE_FORCE, /* surprise removal */
 };
-/* 0, -EBUSY, -ENODEV (is being removed), or TREE_LATER: answered through wait. */
+/* 0, -EBUSY, -ENODEV (is being removed), or TREE_LATER: answered through wait (may be NULL). */
 int mdev_remove(struct umdev_mdev *mdev, enum mdev_remove_how how, struct attr_wait *wait);
+/* The vendor driver on bus mdev. bind: -EBUSY is bound. unbind: -ENODEV is not, -EBUSY in use. */
+int mdev_bind(struct umdev_mdev *mdev);
+int mdev_unbind(struct umdev_mdev *mdev);
 struct umdev_mdev *mdev_find(struct core *core, const struct uuid *uuid);
 /* By UUID text or, when `label` is unique, by label. -ENOENT / -EINVAL (ambiguous). */
 int mdev_find_name(struct core *core, const char *name, struct umdev_mdev **ret);
 const char *mdev_state_name(enum mdev_state state); /* "idle", "connected", ... */
+/* Connected, being taken over, or started: what `idle` parameters, moves and removal refuse. */
+bool mdev_in_use(const struct umdev_mdev *mdev);
 
-/* Types of a parent. */
-const struct umdev_type *type_find(const struct umdev_parent *parent, const char *full_name);
-void type_full_name(const struct umdev_parent *parent, const struct umdev_type *type, char *buf,
-		    size_t size);
-uint64_t type_available(const struct umdev_parent *parent, const struct umdev_type *type);
+/* Types of a parent. NULL with a line for people (nearest match) when there is none. */
+struct mdev_type *type_find(struct umdev_parent *parent, const char *full_name);
+uint64_t type_available(const struct mdev_type *type);
 
-/* Parameters of an mdev or type: standard (aggregation, label, ...) and the driver's, in order. */
-unsigned param_count(const struct umdev_type *type);
-const struct umdev_param *param_desc(const struct umdev_type *type, unsigned index);
-int param_index(const struct umdev_type *type, const char *name); /* or -ENOENT */
+/* Current value of parameter `index` (of type->info->params); valid until it changes. */
+const struct umdev_value *mdev_param(const struct umdev_mdev *mdev, unsigned index);
+int param_index(const struct core_type *type, const char *name); /* or -ENOENT, explained */
 /* Text (with or without one "\n") -> value; static checks only. -EINVAL, -ERANGE. */
 int param_parse(const struct umdev_param *desc, const char *text, size_t len,
 		struct umdev_value *ret);
-/* The whole path of DESIGN "parameter write". 0, -errno, or TREE_LATER. */
+const char *param_type_name(enum umdev_param_type type);	     /* "u32" ... */
+const char *param_writable_name(enum umdev_param_writable writable); /* "idle" ... */
+/* Largest value of a pool-backed parameter that the free units allow now. */
+uint64_t param_available(const struct umdev_mdev *mdev, unsigned index);
+/* The whole path of DESIGN "parameter write". 0, -errno, or TREE_LATER (wait may be NULL). */
 int param_set(struct umdev_mdev *mdev, const char *name, const char *text, size_t len,
 	      struct attr_wait *wait);
 /* By the manager: the worker answered (error 0 or a positive errno). */
@@ -207,10 +282,13 @@ int core_may_connect(struct umdev_mdev *mdev, const struct sock_peer *peer);
 /* Its connection was handed to a worker. peer is copied; the pidfd stays the caller's. */
 void core_connected(struct umdev_mdev *mdev, const struct sock_peer *peer);
 /* The worker said CLOSED (or is gone for good). The last one of a group releases its owner; a
- * removal that waits is carried out. */
+ * removal that waits is carried out: mdev may be freed. No-op when not connected or started. */
 void core_closed(struct umdev_mdev *mdev);
-void core_takeover(struct umdev_mdev *mdev);             /* CONNECTED -> TAKEOVER */
-void core_resumed(struct umdev_mdev *mdev);              /* TAKEOVER -> CONNECTED */
+void core_started(struct umdev_mdev *mdev);  /* IDLE, FAILED -> STARTED */
+void core_stopped(struct umdev_mdev *mdev);  /* STARTED -> IDLE */
+void core_takeover(struct umdev_mdev *mdev); /* CONNECTED, STARTED -> TAKEOVER */
+void core_resumed(struct umdev_mdev *mdev);  /* TAKEOVER -> what it was */
+/* Anything but REMOVING -> FAILED; counts as closed. */
 void core_failed(struct umdev_mdev *mdev, const char *text);
 void core_faulty(struct umdev_mdev *mdev, const char *text); /* "" : well again; no state change */
 

@@ -17,22 +17,33 @@ struct umdev_mdev;
 struct tree_node;
 
 struct mdev_group {
-	struct list_node node;    /* in core->groups, by number; owned by the core */
-	struct list_node members; /* umdev_mdev.group_node */
+	struct list_node node;	    /* in core->groups; owned by the core */
+	struct list_node hash_node; /* in core->p2p_groups, when has_p2p */
+	struct list_node members;   /* umdev_mdev.group_node */
 	unsigned n_members;
-	uint32_t number;          /* lowest free >= core->first_group */
-	struct uuid p2p;          /* value of peer_to_peer_resource_uuid; random for a group of one */
+	uint32_t number;    /* lowest free >= core->first_group */
+	struct uuid p2p;    /* value of peer_to_peer_resource_uuid, when has_p2p */
+	bool has_p2p;	    /* members' types have that parameter */
 	/* Owner: the process that holds the group, from its first connection to its last
 	 * disconnect. n_connected 0: no owner, the fields are stale. */
 	unsigned n_connected;
-	struct sock_peer owner;   /* pidfd owned here */
-	struct tree_node *dir;    /* /kernel/iommu_groups/<number> */
-	void *manager;            /* struct worker of the manager, or NULL: no process */
+	struct sock_peer owner; /* pidfd owned here */
+	struct tree_node *dir;	/* /kernel/iommu_groups/<number> */
+	struct tree_node *devices;
+	void *manager; /* struct worker of the manager, or NULL: no process */
 };
 
-/* A new group with mdev as its only member. 0 / -errno. */
-int group_new_for(struct core *core, struct umdev_mdev *mdev);
-/* Takes mdev out; the group goes with its last member. */
+/* Puts mdev in the group of its peer_to_peer_resource_uuid (which passed group_may_join), or in a
+ * new one of its own. 0 / -ENOMEM, -ENOSPC. */
+int group_enter(struct umdev_mdev *mdev);
+/* Takes mdev out; the group goes with its last member. No-op when it is in none. */
 void group_leave(struct umdev_mdev *mdev);
+/* Would a device of parent be let into the group of this value? 0 when there is none yet;
+ * -EBUSY in use, -EXDEV another p2p_domain, -ENOSPC CORE_MAX_MEMBERS. */
+int group_may_join(struct core *core, const struct umdev_parent *parent, const struct uuid *p2p);
+/* Moves mdev (bound, its own group idle) to the group of that value. 0 / -errno, nothing moved. */
+int group_move(struct umdev_mdev *mdev, const struct uuid *p2p);
+/* A member is connected, being taken over or started. */
+bool group_in_use(const struct mdev_group *group);
 
 #endif
