@@ -97,14 +97,14 @@ static bool rx_is_possible(const struct conn_rx *rx, const struct conn_cursor *c
 	       cur->head - rx->base <= rx->prefix + rx->hdr.msg_len && (!rx->n_carry || rx->prefix);
 }
 
+/* tx->base itself may lie before tx_base: the buffer starts again when all of it was sent. */
 static bool tx_is_possible(const struct conn_tx *tx, const struct conn_cursor *cur)
 {
 	return range_is_sane(cur->tx_base, 2 * CONN_TX_SIZE) && cur->tx_end >= cur->tx_base &&
-	       cur->tx_end - cur->tx_base <= CONN_TX_SIZE && tx->base >= cur->tx_base &&
-	       range_fits(tx->base - cur->tx_base, tx->hdr.msg_len, cur->tx_end - cur->tx_base) &&
-	       cur->tx_fd >= -1 &&
-	       (cur->tx_fd < 0 ||
-		(cur->tx_fd_at <= cur->tx_end && cur->tx_fd_len <= cur->tx_end - cur->tx_fd_at));
+	       cur->tx_end - cur->tx_base <= CONN_TX_SIZE &&
+	       range_fits(tx->base, tx->hdr.msg_len, cur->tx_end) &&
+	       tx->base + tx->hdr.msg_len >= cur->tx_base && cur->tx_fd >= -1 &&
+	       (cur->tx_fd < 0 || range_fits(cur->tx_fd_at, cur->tx_fd_len, cur->tx_end));
 }
 
 /* Everything that the state names: the socket first, then what was received and not consumed,

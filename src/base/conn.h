@@ -38,17 +38,17 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
-#define CONN_MSG_MAX (68 * 1024)	/* 64 KiB of payload and every header we know */
+#define CONN_MSG_MAX (68 * 1024)        /* 64 KiB of payload and every header we know */
 #define CONN_RX_SIZE (2 * CONN_MSG_MAX) /* a whole message behind any tail that was carried */
 #define CONN_TX_SIZE (256 * 1024)
 #define CONN_FDS 253 /* SCM_MAX_FD of Linux */
 
 struct conn_cursor {
-	uint64_t head;	    /* bytes of the inbound stream that are done with */
+	uint64_t head;      /* bytes of the inbound stream that are done with */
 	uint64_t tx_base;   /* outbound stream offset of tx_buf[0] */
 	uint64_t tx_end;    /* bytes of the outbound stream that are committed */
 	uint64_t tx_fd_at;  /* tx_fd goes with the byte at this offset */
-	int32_t tx_fd;	    /* borrowed descriptor for the peer, or -1; a sent one may stay here */
+	int32_t tx_fd;      /* borrowed descriptor for the peer, or -1; a sent one may stay here */
 	uint32_t tx_fd_len; /* length of the message that starts there: it travels alone */
 };
 #define CONN_CURSOR_INIT    \
@@ -57,7 +57,7 @@ struct conn_cursor {
 	}
 
 struct conn_rx {
-	uint64_t base;	  /* stream offset of buf[0] */
+	uint64_t base;    /* stream offset of buf[0] */
 	uint32_t prefix;  /* bytes of buf that the slot before this one had received */
 	uint32_t n_carry; /* descriptors that came with those bytes */
 	int32_t carry[CONN_FDS];
@@ -75,9 +75,9 @@ struct conn_tx {
 };
 
 struct conn_shared {
-	int32_t fd;	       /* the socket, or -1; owned by the owner of this state */
+	int32_t fd;            /* the socket, or -1; owned by the owner of this state */
 	uint32_t rxcur, txcur; /* which slot is current; stored like ab.cur */
-	uint32_t try_n;	       /* executions of the message at try_at that were begun */
+	uint32_t try_n;        /* executions of the message at try_at that were begun */
 	uint64_t try_at;
 	struct conn_rx rx[2];
 	struct conn_tx tx[2];
