@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: MIT
+"""A private umdevd in a directory of its own, and the programs that talk to it."""
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+from . import t
+from .varlink import Varlink
+
+SANITIZER = re.compile(r"(AddressSanitizer|LeakSanitizer|runtime error:)")
+
+
+def program(name: str) -> Path:
+    """A program of the build, or a skip when it was not built."""
+    for folder in ("manager", "worker", "cli"):
+        path = t.BUILD / "src" / folder / name
+        if path.is_file():
+            return path
+    t.skip(f"{name} is not built in {t.BUILD}")
+
+
+class Daemon:
+    """Use it as a context: at the end it must still be alive, stop at once, and have left neither
+    a sanitizer report nor a process, mount or file behind."""
+
+    def __init__(self, *arguments: str, env: dict[str, str] | None = None,
+                 directory: Path | None = None) -> None:
+        self._own = None if directory else t.TempDir()
+        self.dir = directory or self._own.path
+        self.run, self.config, self.state = (self.dir / n for n in ("run", "config", "state"))
+        self.arguments = arguments
+        self.env = dict(os.environ, UMDEV_RUN=str(self.run), UMDEV_CONFIG=str(self.config),
+                        UMDEV_STATE=str(self.state), **(env or {}))
+        self.env.pop("JOURNAL_STREAM", None)
+        self.process: subprocess.Popen[bytes] | None = None
+        self.log_path = self.dir / "umdevd.log"
+
+    @property
+    def sys(self) -> Path:
+        """Where the tree is mounted."""
+        return self.run / "sys"
+
+    @property
+    def control(self) -> Path:
+        return self.run / "control"
+
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    def start(self) -> None:
+        """Returns when umdevd has told READY=1."""
+        for d in (self.run, self.config, self.state):
+            d.mkdir(parents=True, exist_ok=True)
+        notify_path = self.dir / "notify"
+        notify_path.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, \
+                open(self.log_path, "ab") as log:
+            notify.bind(str(notify_path))
+            notify.settimeout(0.1)
+            self.process = subprocess.Popen(
+                [str(program("umdevd")), *self.arguments], stdin=subprocess.DEVNULL, stdout=log,
+                stderr=log, env=dict(self.env, NOTIFY_SOCKET=str(notify_path)))
+            t.wait_for(lambda: self._ready(notify), 20, "READY=1 of umdevd")
+
+    def _ready(self, notify: socket.socket) -> bool:
+        assert self.process
+        if self.process.poll() is not None:
+            raise t.Failure(f"umdevd ended with {self.process.returncode}: {self.log()[-2000:]}")
+        try:
+            return b"READY=1" in notify.recv(4096)
+        except TimeoutError:
+            return False
+
+    def stop(self) -> None:
+        """SIGTERM, and what must be true of a umdevd that ends well."""
+        process, self.process = self.process, None
+        if not process:
+            return
+        died = process.poll()
+        if died is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                raise t.Failure("umdevd did not stop within 10 s of SIGTERM") from None
+        report = SANITIZER.search(self.log())
+        if report:
+            raise t.Failure(f"sanitizer report: {self.log()[report.start():][:3000]}")
+        t.check(died is None, f"umdevd died with {died}: {self.log()[-2000:]}")
+        t.equal(process.returncode, 0, "exit status of umdevd after SIGTERM")
+        t.check(not os.path.ismount(self.sys), "the tree is still mounted after the end of umdevd")
+
+    def kill(self) -> None:
+        """SIGKILL: for tests of what stays behind."""
+        assert self.process
+        self.process.kill()
+        self.process.wait()
+        self.process = None
+
+    def __enter__(self) -> Daemon:
+        try:
+            self.start()
+        except BaseException:
+            self._clean()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind:
+                print(f"log of umdevd:\n{self.log()[-6000:]}")
+            try:
+                self.stop()
+            except t.Failure as e:
+                if not kind:  # the first failure is the one to tell
+                    raise
+                print(e)
+        finally:
+            self._clean()
+
+    def _clean(self) -> None:
+        if self.process and self.process.poll() is None:
+            self.kill()
+        for pid in workers_below(self.dir):
+            os.kill(pid, signal.SIGKILL)
+        if os.path.ismount(self.sys) or _dead_mount(self.sys):
+            command = ["umount", "-l"] if os.geteuid() == 0 else ["fusermount3", "-uz"]
+            subprocess.run([*command, str(self.sys)], check=False, capture_output=True)
+        if self._own:
+            self._own.__exit__()
+
+    def varlink(self, timeout: float = 20.0) -> Varlink:
+        return Varlink(self.control, timeout)
+
+    def umdev(self, *arguments: str, ok: bool = True, timeout: float = 30) \
+            -> subprocess.CompletedProcess[str]:
+        """The CLI against this daemon."""
+        p = subprocess.run([str(program("umdev")), *arguments], env=self.env, text=True,
+                           stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout)
+        if ok and p.returncode != 0:
+            raise t.Failure(f"umdev {' '.join(arguments)}: status {p.returncode}: {p.stderr}")
+        return p
+
+    def create(self, parent: str, kind: str, *settings: str) -> str:
+        with self.varlink() as v:
+            return v.call("Create", parent=parent, type=kind, settings=list(settings))["uuid"]
+
+    def device_dir(self, uuid: str) -> Path:
+        return self.run / "dev" / uuid
+
+    def socket(self, uuid: str) -> Path:
+        return self.device_dir(uuid) / "socket"
+
+    def workers(self) -> list[int]:
+        """Pids of keepers and workers of this daemon."""
+        return workers_below(self.dir)
+
+
+def _dead_mount(path: Path) -> bool:
+    try:
+        os.stat(path)
+    except OSError as e:
+        return e.errno not in (2, 13)
+    return False
+
+
+def workers_below(directory: Path) -> list[int]:
+    """Processes of umdev-worker whose environment names this directory: nobody else's."""
+    found = []
+    for proc in Path("/proc").glob("[0-9]*"):
+        try:
+            if (proc / "comm").read_text().strip().startswith("umdev-") and \
+                    f"={directory}/run\0".encode() in (proc / "environ").read_bytes() + b"\0":
+                found.append(int(proc.name))
+        except OSError:
+            continue
+    return sorted(found)
+
+
+def parent_of(pid: int) -> int:
+    return int(re.search(r"^PPid:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.M)[1])
+
+
+def worker_of(daemon: Daemon) -> int:
+    """The one worker that serves now: the child of its keeper."""
+    pids = daemon.workers()
+    serving = [p for p in pids if parent_of(p) in pids]
+    if len(serving) != 1:
+        raise t.Failure(f"{len(serving)} workers serve (of {pids}), wanted one")
+    return serving[0]

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: MIT
+"""A Linux guest under TCG: Debian's cloud kernel, busybox, and a shell that this side drives.
+
+The first UART of the machine is the kernel's console (a log file); on the second one the guest's
+init reads a line "<number> <shell command>", runs it and prints "##<number> <status>". Cards under
+test come after those: ttyS4 and up (the four ISA names are always there).
+"""
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+from . import t
+from .qemu import Qemu
+
+INIT = r"""#!/bin/busybox sh
+/bin/busybox mkdir -p /proc /sys /dev /tmp
+/bin/busybox --install -s /bin
+export PATH=/bin
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+exec 3<>/dev/ttyS1
+stty raw -echo -iexten <&3
+echo '##0 0' >&3
+while read -r number command <&3; do
+	( eval "$command" ) </dev/null >&3 2>&1
+	echo "
+##$number $?" >&3
+done
+"""
+
+
+def _cpio(files: dict[str, tuple[int, bytes]]) -> bytes:
+    """An archive in the newc format: name -> (mode, content)."""
+    out = bytearray()
+    for number, (name, (mode, content)) in enumerate([*files.items(),
+                                                      ("TRAILER!!!", (0, b""))], 1):
+        raw = name.encode() + b"\0"
+        fields = [number, mode, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(raw), 0]
+        out += b"070701" + b"".join(b"%08x" % f for f in fields) + raw
+        out += b"\0" * (-len(out) % 4) + content
+        out += b"\0" * (-len(out) % 4)
+    return bytes(out)
+
+
+def initramfs() -> bytes:
+    cached = t.CACHE / "guest/busybox"
+    busybox = cached if cached.exists() else Path(shutil.which("busybox") or cached)
+    if not busybox.exists():
+        t.skip("no busybox for the guest here: run tools/get-guest")
+    return _cpio({"bin": (0o40755, b""), "dev": (0o40755, b""),
+                  "bin/busybox": (0o100755, busybox.read_bytes()),
+                  "init": (0o100755, INIT.encode())})
+
+
+class Guest(Qemu):
+    """Boots at once; wait_boot() returns when the shell answers."""
+
+    def __init__(self, devices: list[str], directory: Path, *more: str, name: str = "guest",
+                 machine: str = "q35") -> None:
+        kernel = t.CACHE / "guest/kernel"
+        if not kernel.exists():
+            t.skip("no kernel for the guest here: run tools/get-guest")
+        ramdisk = directory / "initramfs"
+        if not ramdisk.exists():
+            ramdisk.write_bytes(initramfs())
+        self.console = directory / f"{name}.console"
+        shell = directory / f"{name}.shell"
+        arguments = [
+            "-machine", f"{machine},memory-backend=m0", "-accel", "tcg", "-m", "256M", "-smp", "1",
+            "-kernel", str(kernel), "-initrd", str(ramdisk),
+            "-append", "console=ttyS0 quiet panic=-1 8250.nr_uarts=16 random.trust_cpu=on",
+            "-serial", f"file:{self.console}",
+            "-chardev", f"socket,id=shell,path={shell},server=on,wait=off",
+            "-serial", "chardev:shell", *more]
+        for d in devices:
+            arguments += ["-device", d]
+        super().__init__(arguments, directory, name)
+        self._number = 0
+        self._text = b""
+        try:
+            self._shell = self.connect(shell)
+        except BaseException:
+            self.kill()
+            raise
+
+    def __enter__(self) -> Guest:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind and self.console.exists():
+            print(f"console of the guest:\n{self.console.read_text(errors='replace')[-3000:]}")
+        super().__exit__(kind, *rest)
+
+    def _wait_mark(self, number: int, seconds: float) -> tuple[str, int]:
+        mark = b"##%d " % number
+        deadline = time.monotonic() + seconds
+        while True:
+            at = self._text.find(mark)
+            if at >= 0 and b"\n" in self._text[at:]:
+                break
+            self._shell.settimeout(max(0.01, deadline - time.monotonic()))
+            try:
+                chunk = self._shell.recv(65536)
+            except TimeoutError:
+                raise t.TimedOut(f"the guest did not answer within {seconds:g} s; so far: "
+                                 f"{self._text[-500:]!r}") from None
+            if not chunk:
+                raise t.Failure(f"QEMU ended: {self.log()[-2000:]}")
+            self._text += chunk
+        output, self._text = self._text[:at], self._text[at:]
+        line, _, self._text = self._text.partition(b"\n")
+        return output.decode(errors="replace").removesuffix("\n"), int(line.split()[1])
+
+    def wait_boot(self, seconds: float = 60) -> None:
+        """After the start and after every reboot."""
+        self._wait_mark(0, seconds)
+
+    def sh(self, command: str, seconds: float = 30, ok: bool = True) -> str:
+        """Runs one line in the guest; its output without the last newline."""
+        output, status = self.try_sh(command, seconds)
+        if ok and status != 0:
+            raise t.Failure(f"guest: '{command}': status {status}: {output}")
+        return output
+
+    def try_sh(self, command: str, seconds: float = 30) -> tuple[str, int]:
+        assert "\n" not in command and len(command) < 4000
+        self._number += 1
+        self._shell.sendall(f"{self._number} {command}\n".encode())
+        return self._wait_mark(self._number, seconds)
+
+    def reboot(self) -> None:
+        """Asks for it and waits until the guest is up again."""
+        self._number += 1
+        self._shell.sendall(f"{self._number} reboot -f\n".encode())
+        self._text = b""
+        self.wait_boot()
