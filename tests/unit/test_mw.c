@@ -35,22 +35,23 @@ static void random_text(char *text, size_t size)
 		text[i] = (char)(' ' + rnd(95));
 }
 
-static struct mw_param random_param(void)
+/* In place and from zero: the tests compare memory, padding included. */
+static void random_param(struct mw_param *p)
 {
-	struct mw_param p = { .type = rnd(UMDEV_ENUM + 1) };
-
-	random_text(p.name, sizeof(p.name));
-	random_text(p.value.text, sizeof(p.value.text));
-	p.value.u64 = seed;
-	return p;
+	memset(p, 0, sizeof(*p));
+	p->type = rnd(UMDEV_ENUM + 1);
+	random_text(p->name, sizeof(p->name));
+	random_text(p->value.text, sizeof(p->value.text));
+	p->value.u64 = seed;
 }
 
-static struct mw_resource random_resource(void)
+static void random_resource(struct mw_resource *r)
 {
-	struct mw_resource r = { .flags = rnd(32), .offset = seed * 3, .length = seed * 5 };
-
-	random_text(r.name, sizeof(r.name));
-	return r;
+	memset(r, 0, sizeof(*r));
+	r->flags = rnd(32);
+	r->offset = seed * 3;
+	r->length = seed * 5;
+	random_text(r->name, sizeof(r->name));
 }
 
 /* Decodes the frame as its receiver does. *ret is big enough for every message but CONFIG. */
@@ -132,9 +133,9 @@ static void random_member(struct mw_member *m)
 	m->n_params = rnd(4);
 	m->n_resources = rnd(4);
 	for (unsigned i = 0; i < m->n_params; i++)
-		m->params[i] = random_param();
+		random_param(&m->params[i]);
 	for (unsigned i = 0; i < m->n_resources; i++)
-		m->resources[i] = random_resource();
+		random_resource(&m->resources[i]);
 }
 
 static void config_survives_the_wire(void **state)
@@ -169,11 +170,12 @@ static void params_survive_the_wire(void **state)
 	uint8_t frame[512];
 
 	for (unsigned round = 0; round < ROUNDS; round++) {
-		struct mw_param in = random_param(), out = { 0 };
+		struct mw_param in, out = { 0 };
 		struct mw_frame f;
-		int len = mw_put_param_set(frame, sizeof(frame), round % MW_MAX_MEMBERS, round,
-					   &in);
+		int len;
 
+		random_param(&in);
+		len = mw_put_param_set(frame, sizeof(frame), round % MW_MAX_MEMBERS, round, &in);
 		assert_int_equal(get(frame, (size_t)len, 0, true, &f, &out), 0);
 		assert_int_equal(f.type, MW_PARAM_SET);
 		assert_int_equal(f.member, round % MW_MAX_MEMBERS);
@@ -192,10 +194,12 @@ static void resources_survive_the_wire(void **state)
 	char name[32];
 
 	for (unsigned round = 0; round < ROUNDS; round++) {
-		struct mw_resource in = random_resource(), out;
+		struct mw_resource in, out;
 		struct mw_frame f;
-		int len = mw_put_res_add(frame, sizeof(frame), 3, &in);
+		int len;
 
+		random_resource(&in);
+		len = mw_put_res_add(frame, sizeof(frame), 3, &in);
 		assert_int_equal(get(frame, (size_t)len, 1, true, &f, &out), 0);
 		assert_string_equal(out.name, in.name);
 		assert_int_equal(out.flags, in.flags);
@@ -291,7 +295,7 @@ static void numbers_outside_their_range_are_refused(void **state)
 		int offset; /* of the u32 */
 		uint32_t value;
 	} cases[] = {
-		{ 0, MW_MAX + 1 },	   { 4, 0 },  { 4, 99 }, { 4, MW_PONG },
+		{ 0, MW_MAX + 1 },         { 4, 0 },  { 4, 99 }, { 4, MW_PONG },
 		{ 4, MW_STOP | 32 << 16 }, { 12, 1 }, { 16, 2 }, { 4, MW_CONNECT },
 	};
 	_Alignas(16) uint8_t ret[4096];
