@@ -14,15 +14,19 @@
  *
  * Readers in other threads never look into the table: they take the published view once per round
  * (dma_view_enter/leave) and pin what a request in flight points to. dma_quiesce() completes when
- * no reader holds an older view and no pin is left in the range.
+ * no reader holds an older view and no older pin is left in the range. Without readers nothing is
+ * published and none of this costs anything.
+ *
+ * Threads: everything belongs to the control thread except dma_view_enter, dma_view_resolve,
+ * dma_view_leave, and dma_pin/dma_unpin with a reader of one's own.
  */
 #ifndef DMA_DMA_H
 #define DMA_DMA_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/types.h>
 #include <umdev/dma.h>
 #include "base/list.h"
 #include "base/loop.h"
@@ -30,6 +34,7 @@
 #define DMA_MAX_MAPS 65535 /* what clients assume when nothing was negotiated */
 #define DMA_MAX_FILES 1024 /* distinct files; more fds of a known file cost nothing */
 #define DMA_CHUNK 128
+#define DMA_PAGE 4096 /* smallest unit of a map; the pgsizes that are offered */
 #define DMA_QUIESCE_MS 3000
 
 enum dma_prot {
@@ -50,13 +55,12 @@ struct dma_slot {
 	uint16_t prot;               /* enum dma_prot */
 };
 
+/* Identity is {dev, ino, writable}: a file that came read-only and later writable is two. */
 struct dma_file_slot {
-	int32_t fd; /* owned by the table; -1: free */
-	uint32_t n_maps;
-	uint64_t dev, ino; /* identity */
-	uint64_t size;     /* bytes that may be mapped, from fstat */
-	uint32_t writable; /* the descriptor allows PROT_WRITE */
-	uint32_t pad;
+	int32_t fd;        /* owned by the table; -1: free */
+	uint32_t writable; /* the descriptor allows PROT_WRITE: 0 or 1 */
+	uint64_t dev, ino;
+	uint64_t size; /* bytes that may be mapped, from fstat; only grows */
 };
 
 struct dma_shared {
@@ -69,12 +73,12 @@ struct dma_shared {
 /* One committed change, part of the owner's effects. */
 enum dma_op { DMA_OP_NONE, DMA_OP_MAP, DMA_OP_UNMAP, DMA_OP_UNMAP_ALL };
 struct dma_record {
-	uint32_t op;   /* enum dma_op */
-	int32_t slot;  /* MAP: slot to fill; UNMAP frees every slot inside value.iova, value.size */
-	int32_t file;  /* MAP: file index, or -1 */
+	uint32_t op;  /* enum dma_op */
+	int32_t slot; /* MAP: slot to fill; UNMAP frees every slot inside value.iova, value.size */
+	int32_t file; /* MAP: file index, or -1 */
 	int32_t new_fd; /* MAP: descriptor to put into files[file], or -1: file is known or none */
 	struct dma_slot value;
-	struct dma_file_slot file_value;
+	struct dma_file_slot file_value; /* MAP of a file: what files[file] is to be, fd apart */
 };
 
 struct dma_table;
@@ -85,34 +89,49 @@ struct dma_seg {
 	size_t len;
 };
 
-/* NULL: -ENOMEM. resume: rebuilds from shared; on -EUCLEAN (impossible content) *ret untouched. */
+/* 0 and *ret. resume: rebuilds from shared and closes nothing; the next call must be dma_apply() of
+ * the current half's record, DMA_OP_NONE too. -EUCLEAN (impossible content), -ENOMEM, -EMFILE. */
 int dma_table_new(struct dma_shared *shared, bool resume, struct dma_table **ret);
-void dma_table_free(struct dma_table *t); /* unmaps; descriptors stay named by shared */
+/* Unmaps; descriptors stay named by shared. No reader, pin or quiesce may be left. NULL: no-op. */
+void dma_table_free(struct dma_table *t);
+/* Every descriptor that an (inherited, unchecked) state names. */
 void dma_each_fd(const struct dma_shared *shared, void (*fn)(void *, int), void *arg);
 
 /*
- * Prepare a change; nothing is changed but *ret. MAP: fd borrowed, -1: none; offset and size in
- * bytes. Errors: -EINVAL (size 0, not page aligned, wraps, prot), -EEXIST (overlaps another map;
- * an identical one too), -ENOSPC (maps or files), -EBADF/-EOVERFLOW (file shorter than the map),
- * -EACCES (write to a read-only file), -ENOTSUP (not a file that can be mapped).
- * UNMAP: exact match of one map or of a run of whole maps that covers the range without holes;
- * -ENOENT otherwise.
+ * Prepare a change; nothing that anybody can see is changed but *ret.
+ *
+ * MAP: fd is borrowed, -1: none. When ret->new_fd is -1 the table has no use for it (the file is
+ * known): the caller closes it after the commit, else the table owns it from then on. Errors:
+ * -EINVAL (size 0, not multiples of DMA_PAGE, wraps, prot), -EEXIST (overlaps another map; an
+ * identical one too), -ENOSPC (maps or files), -EBADF, -ENOTSUP (not a plain file or memfd),
+ * -EACCES (the descriptor cannot be read, or cannot be written and prot says so), -EOVERFLOW (the
+ * file is shorter than offset + size), -ENOMEM and what else mmap(2) said.
+ *
+ * UNMAP: exactly one map, or a run of whole maps that covers the range without holes; -ENOENT
+ * otherwise (whether a client is told so is the caller's decision). -ENOMEM.
  */
 int dma_prepare_map(struct dma_table *t, uint64_t iova, uint64_t size, unsigned prot, int fd,
 		    uint64_t offset, struct dma_record *ret);
 int dma_prepare_unmap(struct dma_table *t, uint64_t iova, uint64_t size, struct dma_record *ret);
 int dma_prepare_unmap_all(struct dma_table *t, struct dma_record *ret);
-/* Carry out a committed record; idempotent; closes descriptors that are named no more. 0, or
- * -ENOMEM/-errno when the file could not be mapped (the entry then resolves to -EFAULT). */
+/*
+ * Carry out a committed record; idempotent, in this life and the next; closes descriptors that are
+ * named no more. 0. Only a successor may see: -EUCLEAN (the record fits no state that could have
+ * led to it; nothing changed) or the errno of mmap(2) (the map is there and resolves to -EFAULT).
+ */
 int dma_apply(struct dma_table *t, const struct dma_record *record);
 
 /*
- * Segments of [iova, iova+len) with all of prot. >0: their number (adjacent host ranges are
- * merged); -EFAULT: hole or prot; -EREMOTE: reaches a message-only map; -E2BIG: more than max.
+ * Segments of [iova, iova+len) with all of prot, in order. >=0: their number (adjacent host ranges
+ * are merged; 0 for len 0); -EFAULT: hole, prot or wrap; -EREMOTE: reaches a message-only map;
+ * -E2BIG: more than max. The first reason in order of address counts.
  */
 int dma_resolve(struct dma_table *t, struct iova iova, size_t len, unsigned prot,
 		struct dma_seg *ret, unsigned max);
-/* Copies; a SIGBUS in a truncated file becomes -EFAULT (dma_guard below). */
+/* The same judgement without segments: 0 or -errno. */
+int dma_check(struct dma_table *t, struct iova iova, size_t len, unsigned prot);
+/* Checked copies: nothing is copied unless all of it is mapped. A SIGBUS in a truncated file
+ * becomes -EFAULT after part was copied (dma_guard_init below). */
 int dma_copy_from(struct dma_table *t, struct iova from, void *to, size_t len);
 int dma_copy_to(struct dma_table *t, struct iova to, const void *from, size_t len);
 
@@ -122,44 +141,57 @@ uint64_t dma_generation(const struct dma_table *t);
 
 /* ---- other threads ---- */
 
-/* One per reading thread and connection, embedded in its owner. */
+/* One per reading thread and connection, embedded in its owner; a cache line of its own. */
 struct dma_reader {
-	uint64_t seen; /* epoch entered; UINT64_MAX: outside */
+	_Alignas(64) uint64_t seen; /* epoch entered; UINT64_MAX: outside */
+	pthread_mutex_t lock;       /* of pins: taken by the reader, and by a quiesce that scans */
+	struct list_node pins;
 	struct list_node node;
 };
-void dma_reader_add(struct dma_table *t, struct dma_reader *r);    /* control thread */
-void dma_reader_remove(struct dma_table *t, struct dma_reader *r); /* control thread */
-struct dma_view; /* immutable */
+/* 0 or -ENOMEM. */
+int dma_reader_add(struct dma_table *t, struct dma_reader *r);
+/* It must be outside and hold no pin. */
+void dma_reader_remove(struct dma_table *t, struct dma_reader *r);
+struct dma_view; /* immutable; valid until dma_view_leave */
 const struct dma_view *dma_view_enter(struct dma_table *t, struct dma_reader *r);
 void dma_view_leave(struct dma_table *t, struct dma_reader *r);
 int dma_view_resolve(const struct dma_view *v, struct iova iova, size_t len, unsigned prot,
 		     struct dma_seg *ret, unsigned max);
 
-/* A request in flight holds memory of [iova, iova+len): control thread or a reader inside a view. */
+/* A request in flight holds memory of [iova, iova+len), len > 0. Embedded in the request. */
 struct dma_pin {
 	uint64_t iova, len;
+	uint64_t epoch; /* a quiesce waits for older ones only: new requests cannot starve it */
 	struct list_node node;
 };
+/* r: the calling thread's reader, inside a view; NULL: the control thread. Unpin with the same r.
+ */
+void dma_pin(struct dma_table *t, struct dma_reader *r, struct dma_pin *pin, uint64_t iova,
+	     uint64_t len);
+void dma_unpin(struct dma_table *t, struct dma_reader *r, struct dma_pin *pin);
 
-/* Completion of a quiesce. status 0, or -ETIMEDOUT after DMA_QUIESCE_MS: the device must fail. */
+/* A wait, embedded in its owner. */
 struct dma_quiesce {
 	void (*done)(struct dma_quiesce *q, int status);
+	struct dma_table *table;
 	struct list_node node;
 	struct loop_timer deadline;
 	uint64_t epoch, iova, len;
 };
-void dma_pin(struct dma_table *t, struct dma_pin *pin, uint64_t iova, uint64_t len);
-void dma_unpin(struct dma_table *t, struct dma_pin *pin);
-/* Publishes the table as it is now; `done` runs at once (before return) when nobody is older and
- * nothing is pinned in the range, else from the loop. len UINT64_MAX with iova 0: everything. */
+/*
+ * Waits until nobody uses the table as it was before this call in [iova, iova+len); 0 and
+ * UINT64_MAX: everything. `done` runs once, before the return when nothing is in the way, else from
+ * the loop. status 0; -ETIMEDOUT after DMA_QUIESCE_MS, or -errno when waiting is impossible: then
+ * something may still use the memory, and the device must fail. q may be reused inside `done`.
+ */
 void dma_quiesce(struct dma_table *t, struct loop *loop, struct dma_quiesce *q, uint64_t iova,
 		 uint64_t len, void (*done)(struct dma_quiesce *, int));
-void dma_quiesce_cancel(struct dma_quiesce *q);
+void dma_quiesce_cancel(struct dma_quiesce *q); /* may repeat */
 
 /* ---- SIGBUS ---- */
 
-/* Installed once per worker. A SIGBUS inside dma_copy_* ends that copy with -EFAULT; elsewhere in
- * a mapped file it ends the worker with `reason` on the channel. */
+/* Installs the handler, once per worker. A SIGBUS inside dma_copy_* ends that copy with -EFAULT;
+ * anywhere else the process dies of it, as without a handler. 0 or -errno. */
 int dma_guard_init(void);
 
 #endif

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: MIT */
+/* From addresses of the guest to memory of ours: by arithmetic, for the table and for a view. */
+#include <errno.h>
+#include "base/range.h"
+#include "dma/internal.h"
+
+/* A walk over [at, at + left). */
+struct walk {
+	const struct dma_view *view;
+	struct dma_pos pos;
+	uint64_t at;
+	size_t left;
+	unsigned prot;
+};
+
+/* 0, or -EFAULT: not even the first byte is there. */
+static int walk_start(struct walk *w, const struct dma_view *view, struct iova iova, size_t len,
+		      unsigned prot)
+{
+	*w = (struct walk){ .view = view, .at = iova.v, .left = len, .prot = prot };
+	if (!range_is_sane(iova.v, len))
+		return -EFAULT;
+	return !len || index_at(view, iova.v, &w->pos) ? 0 : -EFAULT;
+}
+
+/* The next piece, while w->left. */
+static int walk_next(struct walk *w, struct dma_seg *ret)
+{
+	const struct dma_entry *e = pos_entry(w->view, w->pos);
+	uint64_t into;
+
+	if (!e || w->at < e->iova || w->at - e->iova >= e->size || w->prot & ~e->prot)
+		return -EFAULT;
+	if (e->kind == DMA_MESSAGE)
+		return -EREMOTE;
+	if (!e->mapping)
+		return -EFAULT;
+	into = w->at - e->iova;
+	ret->hva = e->mapping->base + e->offset + into;
+	ret->len = e->size - into < w->left ? e->size - into : w->left;
+	w->at += ret->len;
+	w->left -= ret->len;
+	w->pos = pos_next(w->view, w->pos);
+	return 0;
+}
+
+int dma_view_resolve(const struct dma_view *v, struct iova iova, size_t len, unsigned prot,
+		     struct dma_seg *ret, unsigned max)
+{
+	struct walk w;
+	struct dma_seg seg;
+	unsigned n = 0;
+	int r = walk_start(&w, v, iova, len, prot);
+
+	while (r == 0 && w.left) {
+		r = walk_next(&w, &seg);
+		if (r < 0)
+			break;
+		if (n && (uint8_t *)ret[n - 1].hva + ret[n - 1].len == seg.hva)
+			ret[n - 1].len += seg.len;
+		else if (n == max)
+			r = -E2BIG;
+		else
+			ret[n++] = seg;
+	}
+	return r < 0 ? r : (int)n;
+}
+
+int dma_resolve(struct dma_table *t, struct iova iova, size_t len, unsigned prot,
+		struct dma_seg *ret, unsigned max)
+{
+	return dma_view_resolve(t->index, iova, len, prot, ret, max);
+}
+
+int dma_check(struct dma_table *t, struct iova iova, size_t len, unsigned prot)
+{
+	struct walk w;
+	struct dma_seg seg;
+	int r = walk_start(&w, t->index, iova, len, prot);
+
+	while (r == 0 && w.left)
+		r = walk_next(&w, &seg);
+	return r;
+}
+
+int dma_copy_from(struct dma_table *t, struct iova from, void *to, size_t len)
+{
+	struct walk w;
+	struct dma_seg seg;
+	uint8_t *at = to;
+	int r = dma_check(t, from, len, DMA_READ);
+
+	if (r == 0)
+		r = walk_start(&w, t->index, from, len, DMA_READ);
+	while (r == 0 && w.left) {
+		r = walk_next(&w, &seg);
+		if (r == 0)
+			r = guard_copy(at, seg.hva, seg.len);
+		at += seg.len;
+	}
+	return r;
+}
+
+int dma_copy_to(struct dma_table *t, struct iova to, const void *from, size_t len)
+{
+	struct walk w;
+	struct dma_seg seg;
+	const uint8_t *at = from;
+	int r = dma_check(t, to, len, DMA_WRITE);
+
+	if (r == 0)
+		r = walk_start(&w, t->index, to, len, DMA_WRITE);
+	while (r == 0 && w.left) {
+		r = walk_next(&w, &seg);
+		if (r == 0)
+			r = guard_copy(seg.hva, at, seg.len);
+		at += seg.len;
+	}
+	return r;
+}

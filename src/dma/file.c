@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The files behind the maps: judged once when a descriptor comes, mapped once and whole.
+ *
+ * A file that grew is mapped again at its new length for maps made from then on; entries (and what
+ * other threads resolved through them) keep the mapping they were made with.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "base/range.h"
+#include "dma/internal.h"
+
+/* What descriptor fd is, as far as it can be said without a map. */
+static int file_examine(int fd, struct dma_file_slot *ret)
+{
+	int flags = fcntl(fd, F_GETFL);
+	struct stat st;
+
+	if (flags < 0 || (flags & O_PATH) || fstat(fd, &st) < 0)
+		return -EBADF;
+	if (!S_ISREG(st.st_mode))
+		return -ENOTSUP;
+	if ((flags & O_ACCMODE) == O_WRONLY)
+		return -EACCES;
+	*ret = (struct dma_file_slot){
+		.fd = fd,
+		.writable = (flags & O_ACCMODE) == O_RDWR,
+		.dev = st.st_dev,
+		.ino = st.st_ino,
+		.size = (uint64_t)st.st_size,
+	};
+	return 0;
+}
+
+int file_judge(int fd, unsigned prot, uint64_t offset, uint64_t size, struct dma_file_slot *ret)
+{
+	struct dma_file_slot file;
+	int r = file_examine(fd, &file);
+
+	if (r < 0)
+		return r;
+	if ((prot & DMA_WRITE) && !file.writable)
+		return -EACCES;
+	if (!range_fits(offset, size, file.size))
+		return -EOVERFLOW;
+	*ret = file;
+	return 0;
+}
+
+bool file_is_true(const struct dma_file_slot *slot)
+{
+	struct dma_file_slot file;
+
+	/* Its length may be anything by now: a client may truncate a file, see guard.c. */
+	return file_examine(slot->fd, &file) == 0 && file.dev == slot->dev &&
+	       file.ino == slot->ino && file.writable == slot->writable;
+}
+
+int file_map(const struct dma_file_slot *slot, struct dma_mapping **ret)
+{
+	int prot = PROT_READ | (slot->writable ? PROT_WRITE : 0);
+	struct dma_mapping *m = calloc(1, sizeof(*m));
+	void *base;
+
+	if (!m)
+		return -ENOMEM;
+	base = mmap(NULL, slot->size, prot, MAP_SHARED | MAP_NORESERVE, slot->fd, 0);
+	if (base == MAP_FAILED) {
+		int r = -errno;
+
+		free(m);
+		return r;
+	}
+	m->base = base;
+	m->len = slot->size;
+	*ret = m;
+	return 0;
+}
+
+void mapping_free(struct dma_mapping *m)
+{
+	if (!m)
+		return;
+	munmap(m->base, m->len);
+	free(m);
+}
+
+static void mapping_free_retired(struct dma_retired *retired)
+{
+	mapping_free(container_of(retired, struct dma_mapping, retired));
+}
+
+static void mapping_retire(struct dma_table *t, struct dma_mapping *m)
+{
+	retire(t, &m->retired, mapping_free_retired);
+}
+
+void file_set_mapping(struct dma_table *t, int file, struct dma_mapping *m)
+{
+	struct dma_mapping *old = t->files[file].mapping;
+
+	if (old && !old->n_maps)
+		mapping_retire(t, old);
+	t->files[file].mapping = m;
+}
+
+void file_get(struct dma_table *t, const struct dma_entry *e)
+{
+	if (e->file < 0)
+		return;
+	t->files[e->file].n_maps++;
+	if (e->mapping)
+		e->mapping->n_maps++;
+}
+
+void file_put(struct dma_table *t, const struct dma_entry *e)
+{
+	struct dma_file *file;
+
+	if (e->file < 0)
+		return;
+	file = &t->files[e->file];
+	if (e->mapping && --e->mapping->n_maps == 0 && e->mapping != file->mapping)
+		mapping_retire(t, e->mapping);
+	assert(file->n_maps);
+	if (--file->n_maps == 0)
+		file_close(t, e->file);
+}
+
+void file_close(struct dma_table *t, int file)
+{
+	struct dma_file_slot *slot = &t->shared->files[file];
+	int fd = slot->fd;
+
+	file_set_mapping(t, file, NULL);
+	/* Forgotten first: a successor may find the number in use for something else. One that is
+	 * left open by a death in between is named nowhere, and closed with all such. */
+	__atomic_store_n(&slot->fd, -1, __ATOMIC_RELEASE);
+	if (fd >= 0)
+		close(fd);
+}
