@@ -28,7 +28,7 @@
 #define TREE_ATTR_SIZE 4096 /* st_size of every attribute and the most a show or store sees */
 #define TREE_NAME_MAX 255   /* a longer name does not exist */
 #define TREE_PATH_MAX 1024  /* holds every path and every link of a tree, and the NUL */
-#define TREE_LATER 1	    /* store: answered through attr_done() */
+#define TREE_LATER 1        /* store: answered through attr_done() */
 #define TREE_ROOT_INO 1
 
 /* Limits of a kind's tables, from the bits of an ino; asserted. */
@@ -56,7 +56,7 @@ struct tree_attr {
 		     const char *text, size_t len, struct attr_wait *wait);
 	bool (*visible)(struct tree_node *node, unsigned index);     /* NULL: always */
 	uint16_t (*mode_of)(struct tree_node *node, unsigned index); /* NULL: mode */
-	const void *data;					     /* for sharing callbacks */
+	const void *data;                                            /* for sharing callbacks */
 };
 
 /*
@@ -69,7 +69,7 @@ struct tree_group {
 	unsigned (*count)(struct tree_node *node); /* NULL: 1 */
 	/* Counted: writes the NUL-terminated name, at most TREE_NAME_MAX bytes, into buf. */
 	void (*name_of)(struct tree_node *node, unsigned index, char *buf);
-	const struct tree_attr *attrs;	     /* ended by name == NULL; or NULL */
+	const struct tree_attr *attrs;       /* ended by name == NULL; or NULL */
 	const struct tree_group *groups;     /* nested, ended by name and name_of NULL; or NULL */
 	const struct tree_fixed_link *links; /* ended by name == NULL; or NULL */
 };
@@ -88,21 +88,21 @@ struct tree_kind {
 };
 
 struct tree_node {
-	const char *name;	      /* behind the struct */
+	const char *name;             /* behind the struct */
 	const struct tree_kind *kind; /* NULL: a link */
 	union {
-		void *object;	  /* what a directory shows; valid until tree_remove */
+		void *object;     /* what a directory shows; valid until tree_remove */
 		const char *text; /* link with fixed text, behind the name; or NULL and ... */
 	};
-	struct tree_node *to;	  /* ... link to a node, held; NULL for others */
+	struct tree_node *to;     /* ... link to a node, held; NULL for others */
 	struct tree_node *parent; /* held until this node is freed; NULL: the root */
 	struct list_node sibling;
-	struct list_node children;		/* in the order they were added: by rising ino */
+	struct list_node children;              /* in the order they were added: by rising ino */
 	struct tree_node *name_next, *ino_next; /* hash chains */
-	struct tree_owner *owners;		/* changed modes and owners, or NULL; owned */
-	uint64_t ino;				/* of the node itself */
+	struct tree_owner *owners;              /* changed modes and owners, or NULL; owned */
+	uint64_t ino;                           /* of the node itself */
 	time_t born;
-	unsigned refs;	 /* the tree's until removal, open handles', children's, links' */
+	unsigned refs;   /* the tree's until removal, open handles', children's, links' */
 	unsigned n_dirs; /* children that are directories */
 	bool removed;
 };
@@ -137,9 +137,9 @@ struct tree_node *tree_child(struct tree *t, const struct tree_node *dir, const 
 enum tree_what { TREE_DIR, TREE_FILE, TREE_LINK };
 struct tree_ref {
 	struct tree_node *node;
-	const struct tree_group *group;	    /* inside a group of node, or NULL */
-	unsigned index;			    /* of the counted group around it, or 0 */
-	const struct tree_attr *attr;	    /* TREE_FILE */
+	const struct tree_group *group;     /* inside a group of node, or NULL */
+	unsigned index;                     /* of the counted group around it, or 0 */
+	const struct tree_attr *attr;       /* TREE_FILE */
 	const struct tree_fixed_link *link; /* TREE_LINK of a table; NULL: node is the link */
 	enum tree_what what;
 	uint64_t ino;

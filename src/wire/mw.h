@@ -103,11 +103,19 @@ struct mw_closed {
 	char text[256];
 };
 
+/* What the frame's `member` may be; who receives it still compares it with its n_members. */
+enum mw_target {
+	MW_NOBODY,     /* means nothing, ignored */
+	MW_ONE,        /* below MW_MAX_MEMBERS */
+	MW_ONE_OR_ALL, /* or MW_ALL */
+};
+
 /* One row per type: what both ends check before they look at the payload. */
 struct mw_rule {
 	uint16_t type;
 	const char *name;
 	bool to_worker;
+	enum mw_target target;
 	uint16_t min_len, max_len; /* payload; max 0xffff: MW_MAX - MW_HEADER */
 	uint16_t min_fds, max_fds;
 	uint8_t states;            /* 1 << enum mw_state in which the manager sends / accepts it */
@@ -117,7 +125,8 @@ const struct mw_rule *mw_rule(uint16_t type); /* NULL: unknown */
 
 /* For base/conn. */
 int64_t mw_len(const uint8_t *data, size_t have);
-/* 0 / -EPROTO. Checks the header and the rule's sizes, not states or rates. */
+/* 0 / -EPROTO. Checks the header against the rule: direction, sizes, descriptors and member, not
+ * states or rates. */
 int mw_decode(const uint8_t *data, size_t len, unsigned n_fds, bool to_worker,
 	      struct mw_frame *ret);
 
@@ -136,9 +145,12 @@ int mw_put_state(uint8_t *out, size_t size, unsigned member, enum mw_member_stat
 int mw_put_resumed(uint8_t *out, size_t size, int signal, uint32_t lives);
 int mw_put_plain(uint8_t *out, size_t size, enum mw_type type, unsigned member, uint32_t serial);
 
-/* Each 0 / -EPROTO / -ENOMEM. */
+/* Each 0 / -EPROTO / -ENOMEM, *ret written only on success. Texts for people (of CLOSED and STATE)
+ * come out printable whatever the worker sent. */
 int mw_get_config(const struct mw_frame *f, struct mw_config *ret);
 void mw_config_free(struct mw_config *config);
+/* Resources of all members: how many descriptors its frame must carry. */
+unsigned mw_config_fds(const struct mw_config *config);
 int mw_get_param_set(const struct mw_frame *f, struct mw_param *ret);
 int mw_get_res_add(const struct mw_frame *f, struct mw_resource *ret);
 int mw_get_res_del(const struct mw_frame *f, char ret_name[32]);

@@ -152,6 +152,15 @@ class Daemon:
         with self.varlink() as v:
             return v.call("Create", parent=parent, type=kind, settings=list(settings))["uuid"]
 
+    def add_card(self, name: str = "card0", *settings: str) -> None:
+        """A parent with 24 serial ports."""
+        with self.varlink() as v:
+            v.call("ParentAdd", name=name, driver="mtty", settings=list(settings))
+
+    def state_of(self, uuid: str) -> str:
+        with self.varlink() as v:
+            return v.call("Show", name=uuid)["device"]["state"]
+
     def device_dir(self, uuid: str) -> Path:
         return self.run / "dev" / uuid
 
