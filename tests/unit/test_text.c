@@ -142,7 +142,7 @@ static void clean_text_is_utf8_without_controls(void **state)
 					     "\xc2\xa0",
 					     "\xf4\x8f\xbf\xbf" };
 	static const char *const bad[] = {
-		"a\nb",	    "\x7f",	    "\x1b[0m",	    "\xc2\x85",		"\x80", "\xc3",
+		"a\nb",     "\x7f",         "\x1b[0m",      "\xc2\x85",         "\x80", "\xc3",
 		"\xc0\xaf", "\xe0\x80\xaf", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xff", "\xe2\x82"
 	};
 
