@@ -197,7 +197,7 @@ def parent_of(pid: int) -> int:
     return int(re.search(r"^PPid:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.M)[1])
 
 
-def worker_of(daemon: Daemon) -> int:
+def worker_of(daemon: Daemon, device: str) -> int:
     """The one worker that serves now: the child of its keeper."""
     pids = daemon.workers()
     serving = [p for p in pids if parent_of(p) in pids]
