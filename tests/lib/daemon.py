@@ -198,9 +198,22 @@ def parent_of(pid: int) -> int:
 
 
 def worker_of(daemon: Daemon, device: str) -> int:
-    """The one worker that serves now: the child of its keeper."""
-    pids = daemon.workers()
+    """The process that serves a device now: of the two that hold its group's rendezvous socket
+    (keeper and worker), the child."""
+    with daemon.varlink() as v:
+        group = v.call("Show", name=device)["device"]["group"]
+    path = str(daemon.run / "worker" / str(group))
+    inodes = [line.split()[6] for line in Path("/proc/net/unix").read_text().splitlines()
+              if line.endswith(f" {path}")]
+    pids = [p for p in daemon.workers() if _link(p, 4) in {f"socket:[{i}]" for i in inodes}]
     serving = [p for p in pids if parent_of(p) in pids]
     if len(serving) != 1:
-        raise t.Failure(f"{len(serving)} workers serve (of {pids}), wanted one")
+        raise t.Failure(f"{len(serving)} workers serve group {group} (of {pids}), wanted one")
     return serving[0]
+
+
+def _link(pid: int, fd: int) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/fd/{fd}")
+    except OSError:
+        return ""
