@@ -5,6 +5,9 @@
  * One struct umdev_device per member of the group, in private memory of the worker. The parts that
  * must survive lie in the state memory: struct device_half inside the presentation's half (A/B,
  * base/ab.h), struct stream_shared once per stream.
+ *
+ * Order: device_init, device_add_param and device_add_resource as CONFIG says; the presentation
+ * sets `half` and calls device_streams_attach and ops->init; device_streams_start.
  */
 #ifndef DEVICE_DEVICE_H
 #define DEVICE_DEVICE_H
@@ -25,14 +28,14 @@ struct device_half {
 };
 
 struct device_param {
-	struct umdev_param desc; /* name points into text; choices NULL: the index was sent */
+	struct umdev_param desc; /* name points at `name`; choices NULL: the index was sent */
 	char name[64];
 	struct umdev_value value;
 };
 
 struct device_resource {
 	char name[32];
-	int fd; /* owned; -1: none */
+	int fd; /* owned by the worker's state memory; -1: none */
 	uint32_t flags;
 	uint64_t offset, length;
 };
@@ -47,23 +50,56 @@ struct umdev_device {
 	unsigned n_params;
 	struct device_resource resources[DEVICE_MAX_RESOURCES];
 	unsigned n_resources;
+	struct stream_shared *stream_shared; /* state memory for as many streams as there will be */
 	struct stream streams[UMDEV_MAX_STREAMS];
 	unsigned n_streams;
+	int io_fd; /* /proc/self/io for the streams' journal, or -1; borrowed */
 	/* The half that hooks work on: the spare one during a transaction, else the current one.
 	 * Set by the presentation. */
 	struct device_half *half;
-	void *priv; /* type->priv_size bytes, owned */
+	void *priv;               /* type->priv_size bytes, owned */
 	struct vfio_server *vfio; /* presentation vfio-pci, or NULL */
-	uint64_t log_at_ns; /* rate limit of umdev_log: start of the second ... */
-	unsigned log_n;     /* ... and lines in it */
+	uint64_t log_at_ns;       /* rate limit of umdev_log: start of the second ... */
+	unsigned log_n;           /* ... and lines in it */
 };
 
 /* Size of the A/B part for a type: device_half and the driver's bytes, rounded to 16. */
 size_t device_half_size(const struct umdev_device_type *type);
-/* Looks up driver and type in the table of device halves. -ENOENT; -EPROTO: other ABI. */
+/* Looks up driver and type in the table of device halves (NULL-terminated). -ENOENT; -EPROTO:
+ * other ABI. */
 int device_find_type(const struct umdev_device_driver *const *drivers, const char *driver,
 		     const char *type, const struct umdev_device_driver **ret_driver,
 		     const struct umdev_device_type **ret_type);
+
+/* -ENOMEM. Clears *dev; stream_shared and io_fd are the caller's to set before resources come. */
+int device_init(struct umdev_device *dev, const struct umdev_device_driver *driver,
+		const struct umdev_device_type *type, const struct uuid *uuid);
+/* Stops the streams, frees private memory; closes no descriptor. Accepts zeroed memory. */
 void device_fini(struct umdev_device *dev);
+/* -ENOSPC; -EEXIST. */
+int device_add_param(struct umdev_device *dev, const char *name, enum umdev_param_type type,
+		     const struct umdev_value *value);
+struct device_param *device_param_find(struct umdev_device *dev, const char *name); /* or NULL */
+/* A resource with UMDEV_RES_STREAM is the next stream. -ENOSPC; -EEXIST; -errno. */
+int device_add_resource(struct umdev_device *dev, const char *name, int fd, uint32_t flags,
+			uint64_t offset, uint64_t length);
+
+/*
+ * All streams of the device, called by the presentation.
+ */
+/* dev->half is set. `last` matters for UMDEV_RESUME only. -EUCLEAN: impossible state. */
+int device_streams_attach(struct umdev_device *dev, enum umdev_init how,
+			  const struct stream_last_life *last);
+/* Loop sources appear here and not before. `event` runs ops->stream in a transaction; it comes once
+ * for each stream at once after a resume, because the life before may have died before it. */
+int device_streams_start(struct umdev_device *dev, struct loop *loop,
+			 void (*event)(struct stream *));
+void device_streams_stop(struct umdev_device *dev); /* may repeat */
+/* After a commit of the device: the host side may go on. Does no I/O itself, cheap. */
+void device_streams_kick(struct umdev_device *dev);
+/* In a transaction (dev->half is the spare one): drop what is buffered in both directions. */
+void device_streams_reset(struct umdev_device *dev);
+/* Every descriptor that the streams' state names and that is no resource. */
+void device_streams_each_fd(struct umdev_device *dev, void (*fn)(void *, int), void *arg);
 
 #endif

@@ -8,12 +8,20 @@
  * A producer fills bytes behind its committed counter, where nobody looks, then advances it; so
  * the device's side is part of its transaction without any journal of its own.
  *
- * The host's side is a system call whose count a kill could lose. Sockets use recvmmsg/sendmmsg
- * with the header in struct stream_shared, as base/conn does. For ptys, pipes and files `op`
- * holds the call under way; the keeper reads rchar/wchar of the dead worker in /proc/<pid>/io
- * before it reaps it, and the difference to the count stored before the call is what the lost
- * call moved (struct stream_account; every read(2) and write(2) of the worker goes through it).
- * Where the kernel keeps no such account the call is repeated: at least once.
+ * The host's side is a system call whose count a kill could lose; `op` holds the call under way,
+ * and a successor settles it:
+ *  - sockets use recvmmsg and sendmmsg with the header in the state memory: the kernel stores the
+ *    count there before a signal is acted on, as in base/conn;
+ *  - regular files are written at an offset that follows from out_tail: repeating is harmless;
+ *  - for ptys, pipes and the like rchar or wchar of /proc/self/io is noted before the call. The
+ *    keeper reads the dead worker's totals from the same file before it reaps it (the descriptor
+ *    is in their common table; a zombie's file could not be opened any more without root), and
+ *    the difference is what the lost call moved. Where there is no such account, what a killed
+ *    call wrote is written again, and what it read is lost.
+ *
+ * Sources are edge-triggered: a hang-up that lasts, or input that nobody takes, costs nothing.
+ * Nobody has the pty open: output waits in the ring (what lies in the kernel's buffer is thrown
+ * away by programs that flush when they open it) and the pty is asked again, ever more rarely.
  */
 #ifndef DEVICE_STREAM_H
 #define DEVICE_STREAM_H
@@ -26,66 +34,84 @@
 
 enum stream_op {
 	STREAM_IDLE,
-	STREAM_READING, /* read(2) of up to op_len bytes into in[in_head..] */
-	STREAM_WRITING, /* write(2) of op_len bytes from out[out_tail..] */
+	STREAM_READING, /* up to op_len bytes into in[], from stream offset op_at on */
+	STREAM_WRITING, /* op_len bytes from out[], from stream offset op_at on */
 };
 
 struct stream_shared {
 	uint64_t in_head, out_tail;
 	uint32_t op;         /* enum stream_op; stored last */
 	uint32_t op_len;
-	uint64_t op_account; /* rchar or wchar before the call */
-	int32_t peer_fd;     /* LISTEN: the accepted connection, or -1 */
-	uint32_t txrx;       /* sockets: which of hdr[] is the journal of the call under way */
-	struct mmsghdr hdr[2];
-	struct iovec iov[2];
+	uint64_t op_at;
+	uint64_t op_account; /* rchar or wchar before the call; UINT64_MAX: unknown */
+	uint64_t file_at;    /* regular file: where byte 0 of the output lies */
+	int32_t peer_fd;     /* LISTEN: the accepted connection, or -1; owned */
+	uint32_t pad;
+	struct mmsghdr hdr; /* sockets: msg_len is the journal of the call under way */
+	struct iovec iov;
 	uint8_t in[UMDEV_STREAM_BYTES];
 	uint8_t out[UMDEV_STREAM_BYTES];
 };
 
-/* In the state memory, once per worker: bytes that read(2)/write(2) of this life moved. */
-struct stream_account {
-	uint64_t rchar, wchar;
-};
-
-struct stream {
-	struct umdev_device *dev;  /* owner */
-	struct stream_shared *shared;
-	struct stream_account *account;
-	struct loop *loop;
-	struct loop_fd source;     /* the pty, pipe, socket or accepted peer */
-	struct loop_fd listen;     /* LISTEN */
-	struct loop_timer retry;   /* a pty that nobody has open is asked again, ever more rarely */
-	char name[32];
-	uint32_t flags;            /* enum umdev_resource_flags */
-	int fd;                    /* of the resource, borrowed */
-	bool writable;             /* the last write did not meet EAGAIN */
-	/* Called by the loop when a hook of the device must run: runs ops->stream in a transaction. */
-	void (*event)(struct stream *stream);
-};
-
-/* What the keeper learned about the life before this one. */
+/*
+ * What the keeper learned about the last life that had settled its streams: one that died before
+ * that began no call, and what its predecessor left is still to be settled by that one's account.
+ */
 struct stream_last_life {
-	bool known;            /* false: no account to be had, calls under way are repeated */
+	bool known;            /* false: no account to be had */
 	uint64_t rchar, wchar; /* totals of that process */
 };
 
-/* Loop sources appear in stream_start, not before. */
-void stream_init_fresh(struct stream *s, struct stream_shared *shared, int fd, uint32_t flags);
-/* -EUCLEAN: counters are impossible against `half`. Settles the call under way. */
-struct device_half;
-int stream_init_resume(struct stream *s, unsigned index, struct stream_shared *shared, int fd,
-		       uint32_t flags, const struct device_half *half,
-		       const struct stream_last_life *last);
-int stream_start(struct stream *s, struct loop *loop);
-void stream_stop(struct stream *s);
-/* After a commit of the device: the host side may go on (bytes to write, space to read into). */
-void stream_kick(struct stream *s);
-/* Drop what is buffered in both directions (reset at first open); half is the spare one. */
-void stream_reset(struct stream *s, unsigned index, struct device_half *half);
+enum stream_kind {
+	STREAM_PTY,
+	STREAM_SOCKET,
+	STREAM_FILE, /* regular file: output only, appended */
+	STREAM_PIPE, /* whatever else read(2) and write(2) work on */
+};
 
-/* Accounted system calls, for everything in the worker that is not a socket. */
-ssize_t account_read(struct stream_account *a, int fd, void *buf, size_t len);
-ssize_t account_write(struct stream_account *a, int fd, const void *buf, size_t len);
+struct stream {
+	struct umdev_device *dev; /* owner */
+	struct stream_shared *shared;
+	struct loop *loop;        /* NULL: not started */
+	struct loop_fd source;    /* the pty, pipe, socket or accepted peer */
+	struct loop_fd listen;    /* LISTEN, while there is no peer */
+	struct loop_defer pump;
+	struct loop_timer retry;  /* output waits for somebody to open the pty, or for disk space */
+	uint64_t retry_ns;
+	char name[32];
+	unsigned index;           /* in the device's streams */
+	uint32_t flags;           /* enum umdev_resource_flags */
+	int fd;                   /* of the resource, borrowed */
+	enum stream_kind kind;
+	bool readable, writable;  /* the last call did not meet EAGAIN */
+	bool hung_up;             /* pty: nobody has it open; socket: the peer is gone for good */
+	bool complained;          /* about an error, once until it works again */
+	bool wake;                /* the device must look, whether or not something moves */
+	/* Input arrived or space became free: runs ops->stream in a transaction. */
+	void (*event)(struct stream *stream);
+};
+
+/* The device's streams as a whole (device.h) are what presentations use; these are its parts. */
+
+/* Kind by what fd is; sets it non-blocking. 0 / -errno. */
+int stream_init(struct stream *s, struct umdev_device *dev, unsigned index, const char *name,
+		int fd, uint32_t flags, struct stream_shared *shared);
+/* First use of shared: empty rings. */
+int stream_attach_fresh(struct stream *s);
+/* Settles the call under way. -EUCLEAN: the counters are impossible. */
+int stream_attach_resume(struct stream *s, const struct stream_last_life *last);
+int stream_start(struct stream *s, struct loop *loop, void (*event)(struct stream *));
+void stream_stop(struct stream *s); /* may repeat */
+void stream_kick(struct stream *s);
+void stream_reset(struct stream *s);
+
+/* One system call each, journaled. >0: bytes moved; 0: end of input; -EAGAIN; -errno. */
+ssize_t stream_read_host(struct stream *s, int fd);
+ssize_t stream_write_host(struct stream *s, int fd);
+uint64_t stream_in_space(const struct stream *s);    /* bytes that may be read from the host */
+uint64_t stream_out_pending(const struct stream *s); /* bytes to be written to the host */
+
+/* Totals of a process from its open /proc/<pid>/io. */
+bool stream_account_read(int io_fd, struct stream_last_life *ret);
 
 #endif
