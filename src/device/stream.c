@@ -90,7 +90,7 @@ static bool can_write(const struct stream *s)
 static bool must_retry(const struct stream *s)
 {
 	return (s->flags & UMDEV_RES_WRITE) && !s->writable && stream_out_pending(s) &&
-	       ((s->kind == STREAM_PTY && s->hung_up) || s->kind == STREAM_FILE);
+	       ((s->kind == STREAM_PTY && s->hung_up) || s->unpolled);
 }
 
 static void on_listen(struct loop_fd *source, uint32_t revents);
@@ -185,7 +185,7 @@ static bool move_out(struct stream *s)
 		complain(s, n);
 	else if (s->flags & UMDEV_RES_READ)
 		s->readable = true; /* what the peer had sent before it went */
-	s->hung_up = s->kind != STREAM_FILE;
+	s->hung_up = !s->unpolled;
 	return false;
 }
 
@@ -226,6 +226,13 @@ static int add_source(struct stream *s)
 	return loop_add(s->loop, &s->source, data_fd(s), EPOLLIN | EPOLLOUT | EPOLLET, on_source);
 }
 
+/* A regular file or a device that is always ready, which epoll refuses. */
+static void add_unpolled(struct stream *s)
+{
+	s->unpolled = s->writable = true;
+	s->readable = (s->flags & UMDEV_RES_READ) && s->kind != STREAM_FILE;
+}
+
 static void on_listen(struct loop_fd *source, uint32_t revents)
 {
 	struct stream *s = container_of(source, struct stream, listen);
@@ -246,12 +253,14 @@ int stream_start(struct stream *s, struct loop *loop, void (*event)(struct strea
 
 	s->loop = loop;
 	s->event = event;
-	if (s->kind == STREAM_FILE)
-		s->writable = true; /* always ready, and not for epoll */
-	else if (data_fd(s) >= 0)
+	if (data_fd(s) >= 0)
 		error = add_source(s);
 	else
 		error = loop_add(loop, &s->listen, s->fd, EPOLLIN, on_listen);
+	if (error == -EPERM) {
+		add_unpolled(s);
+		error = 0;
+	}
 	if (!error)
 		loop_defer(loop, &s->pump, on_pump);
 	return error;

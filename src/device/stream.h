@@ -30,6 +30,7 @@
 #include <stdint.h>
 #include <sys/socket.h>
 #include <umdev/device.h>
+#include <umdev/parent.h> /* enum umdev_resource_flags: both halves speak of resources */
 #include "base/loop.h"
 
 enum stream_op {
@@ -40,7 +41,7 @@ enum stream_op {
 
 struct stream_shared {
 	uint64_t in_head, out_tail;
-	uint32_t op;         /* enum stream_op; stored last */
+	uint32_t op; /* enum stream_op; stored last */
 	uint32_t op_len;
 	uint64_t op_at;
 	uint64_t op_account; /* rchar or wchar before the call; UINT64_MAX: unknown */
@@ -72,21 +73,22 @@ enum stream_kind {
 struct stream {
 	struct umdev_device *dev; /* owner */
 	struct stream_shared *shared;
-	struct loop *loop;        /* NULL: not started */
-	struct loop_fd source;    /* the pty, pipe, socket or accepted peer */
-	struct loop_fd listen;    /* LISTEN, while there is no peer */
+	struct loop *loop;     /* NULL: not started */
+	struct loop_fd source; /* the pty, pipe, socket or accepted peer */
+	struct loop_fd listen; /* LISTEN, while there is no peer */
 	struct loop_defer pump;
-	struct loop_timer retry;  /* output waits for somebody to open the pty, or for disk space */
+	struct loop_timer retry; /* output waits for somebody to open the pty, or for disk space */
 	uint64_t retry_ns;
 	char name[32];
-	unsigned index;           /* in the device's streams */
-	uint32_t flags;           /* enum umdev_resource_flags */
-	int fd;                   /* of the resource, borrowed */
+	unsigned index; /* in the device's streams */
+	uint32_t flags; /* enum umdev_resource_flags */
+	int fd;         /* of the resource, borrowed */
 	enum stream_kind kind;
-	bool readable, writable;  /* the last call did not meet EAGAIN */
-	bool hung_up;             /* pty: nobody has it open; socket: the peer is gone for good */
-	bool complained;          /* about an error, once until it works again */
-	bool wake;                /* the device must look, whether or not something moves */
+	bool readable, writable; /* the last call did not meet EAGAIN */
+	bool hung_up;            /* pty: nobody has it open; socket: the peer is gone for good */
+	bool unpolled;           /* always ready as far as epoll knows */
+	bool complained;         /* about an error, once until it works again */
+	bool wake;               /* the device must look, whether or not something moves */
 	/* Input arrived or space became free: runs ops->stream in a transaction. */
 	void (*event)(struct stream *stream);
 };
