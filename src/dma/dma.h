@@ -141,10 +141,10 @@ uint64_t dma_generation(const struct dma_table *t);
 
 /* ---- other threads ---- */
 
-/* One per reading thread and connection, embedded in its owner; a cache line of its own. */
+/* One per reading thread and connection, embedded in its owner, best beside that thread's data. */
 struct dma_reader {
-	_Alignas(64) uint64_t seen; /* epoch entered; UINT64_MAX: outside */
-	pthread_mutex_t lock;       /* of pins: taken by the reader, and by a quiesce that scans */
+	uint64_t seen;        /* epoch entered; UINT64_MAX: outside */
+	pthread_mutex_t lock; /* of pins: taken by the reader, and by a quiesce that scans */
 	struct list_node pins;
 	struct list_node node;
 };
