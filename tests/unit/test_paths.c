@@ -96,7 +96,7 @@ static void root_has_the_system_places(void **state)
 
 static void directories_are_made_with_their_parents(void **state)
 {
-	char dir[] = "/tmp/umdev-paths-XXXXXX", path[64], below[64];
+	char dir[] = "/tmp/umdev-paths-XXXXXX", path[64], below[72];
 	struct stat st;
 	FILE *f;
 
