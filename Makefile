@@ -4,7 +4,7 @@ BUILD ?= build
 PREFIX ?= /usr/local
 export UMDEV_BUILD := $(abspath $(BUILD))
 
-.PHONY: all configure demo check check-fast bench format install clean
+.PHONY: all configure demo check check-fast format install clean
 
 all: configure
 	ninja -C $(BUILD)
