@@ -21,6 +21,7 @@
 
 #define VARLINK_INVALID_PARAMETER "org.varlink.service.InvalidParameter"
 #define VARLINK_METHOD_NOT_FOUND "org.varlink.service.MethodNotFound"
+#define VARLINK_EXPECTED_MORE "org.varlink.service.ExpectedMore"
 #define VARLINK_INTERFACE_NOT_FOUND "org.varlink.service.InterfaceNotFound"
 
 /*
@@ -31,15 +32,15 @@ int64_t varlink_len(const char *data, size_t have, size_t max);
 
 struct varlink_call {
 	const char *method; /* "io.umdev.Create"; lies in `json` */
-	json_t *params;	    /* borrowed object of `json`, or NULL: none were sent */
-	json_t *json;	    /* owned */
+	json_t *params;     /* borrowed object of `json`, or NULL: none were sent */
+	json_t *json;       /* owned */
 	bool more, oneway;
 };
 
 struct varlink_reply {
 	const char *error; /* its full name, or NULL */
-	json_t *params;	   /* borrowed object of `json`, or NULL */
-	json_t *json;	   /* owned */
+	json_t *params;    /* borrowed object of `json`, or NULL */
+	json_t *json;      /* owned */
 	bool continues;
 };
 
