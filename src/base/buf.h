@@ -60,22 +60,22 @@ static inline void *buf_space(struct buf_writer *w, size_t len)
 	return p;
 }
 
-#define BUF_NUMBER(bits)                                                          \
-	static inline uint##bits##_t buf_get_u##bits(struct buf_reader *r)        \
-	{                                                                         \
-		uint##bits##_t v = 0;                                             \
-		const void *p = buf_take(r, sizeof(v));                           \
-                                                                                  \
-		if (p)                                                            \
-			memcpy(&v, p, sizeof(v));                                 \
-		return v;                                                         \
-	}                                                                         \
+#define BUF_NUMBER(bits)                                                           \
+	static inline uint##bits##_t buf_get_u##bits(struct buf_reader *r)         \
+	{                                                                          \
+		uint##bits##_t v = 0;                                              \
+		const void *p = buf_take(r, sizeof(v));                            \
+                                                                                   \
+		if (p)                                                             \
+			memcpy(&v, p, sizeof(v));                                  \
+		return v;                                                          \
+	}                                                                          \
 	static inline void buf_put_u##bits(struct buf_writer *w, uint##bits##_t v) \
-	{                                                                         \
-		void *p = buf_space(w, sizeof(v));                                \
-                                                                                  \
-		if (p)                                                            \
-			memcpy(p, &v, sizeof(v));                                 \
+	{                                                                          \
+		void *p = buf_space(w, sizeof(v));                                 \
+                                                                                   \
+		if (p)                                                             \
+			memcpy(p, &v, sizeof(v));                                  \
 	}
 BUF_NUMBER(8)
 BUF_NUMBER(16)

@@ -15,7 +15,8 @@
 #define ERR_TEXT 512
 
 void err_clear(void);
-/* Remember the line unless one is set already; returns `error` (a -errno) for `return err_set(...)`. */
+/* Remember the line unless one is set already; returns `error` (a -errno) for `return
+ * err_set(...)`. */
 int err_set(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 int err_vset(int error, const char *format, va_list args);
 /* The line, or strerror of `error` when none was left. Valid until the next call of any err_*. */

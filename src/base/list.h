@@ -13,8 +13,7 @@ struct list_node {
 	struct list_node *next, *prev;
 };
 
-#define container_of(ptr, type, member) \
-	((type *)((char *)(ptr) - offsetof(type, member)))
+#define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 
 static inline void list_init(struct list_node *head)
 {
@@ -56,16 +55,15 @@ static inline void list_remove(struct list_node *node)
 #define list_first(head, type, member) \
 	(list_is_empty(head) ? NULL : container_of((head)->next, type, member))
 
-#define list_for_each(pos, head, member)                                               \
-	for (pos = container_of((head)->next, __typeof__(*pos), member);               \
-	     &pos->member != (head);                                                   \
+#define list_for_each(pos, head, member)                                                         \
+	for (pos = container_of((head)->next, __typeof__(*pos), member); &pos->member != (head); \
 	     pos = container_of(pos->member.next, __typeof__(*pos), member))
 
 /* pos may be removed (and freed) in the body. */
-#define list_for_each_safe(pos, tmp, head, member)                                     \
-	for (pos = container_of((head)->next, __typeof__(*pos), member),               \
-	    tmp = container_of(pos->member.next, __typeof__(*pos), member);            \
-	     &pos->member != (head);                                                   \
+#define list_for_each_safe(pos, tmp, head, member)                          \
+	for (pos = container_of((head)->next, __typeof__(*pos), member),    \
+	    tmp = container_of(pos->member.next, __typeof__(*pos), member); \
+	     &pos->member != (head);                                        \
 	     pos = tmp, tmp = container_of(pos->member.next, __typeof__(*pos), member))
 
 #endif

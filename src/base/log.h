@@ -16,8 +16,7 @@ enum log_level {
 
 void log_init(const char *program, enum log_level level); /* program: borrowed for ever */
 enum log_level log_level(void);
-void log_line(enum log_level level, const char *format, ...)
-	__attribute__((format(printf, 2, 3)));
+void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #define log_error(...) log_line(LOG_ERROR, __VA_ARGS__)
 #define log_warning(...) log_line(LOG_WARNING, __VA_ARGS__)

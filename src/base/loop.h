@@ -20,7 +20,10 @@ struct loop_fd {
 	void (*handler)(struct loop_fd *source, uint32_t revents);
 	struct loop *loop;
 };
-#define LOOP_FD_INIT { .fd = -1 }
+#define LOOP_FD_INIT     \
+	{                \
+		.fd = -1 \
+	}
 
 struct loop_timer {
 	uint64_t at_ns; /* CLOCK_MONOTONIC; 0: not armed */
@@ -44,12 +47,15 @@ struct loop {
 	struct epoll_event ready[64]; /* of the round being handled */
 	int n_ready;
 };
-#define LOOP_INIT { .epoll_fd = -1 }
+#define LOOP_INIT              \
+	{                      \
+		.epoll_fd = -1 \
+	}
 
-int loop_init(struct loop *loop);   /* 0 / -errno */
-void loop_fini(struct loop *loop);  /* accepts LOOP_INIT; all sources must be removed */
+int loop_init(struct loop *loop);  /* 0 / -errno */
+void loop_fini(struct loop *loop); /* accepts LOOP_INIT; all sources must be removed */
 int loop_add(struct loop *loop, struct loop_fd *source, int fd, uint32_t events,
-	     void (*handler)(struct loop_fd *, uint32_t)); /* 0 / -errno */
+	     void (*handler)(struct loop_fd *, uint32_t));    /* 0 / -errno */
 int loop_set_events(struct loop_fd *source, uint32_t events); /* no system call when unchanged */
 void loop_remove(struct loop_fd *source);                     /* may repeat */
 

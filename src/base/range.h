@@ -12,7 +12,8 @@ static inline bool range_fits(uint64_t start, uint64_t len, uint64_t size)
 	return start <= size && len <= size - start;
 }
 
-/* Does [start, start + len) end without wrapping past 2^64 - 1? (An end of exactly 2^64 is fine.) */
+/* Does [start, start + len) end without wrapping past 2^64 - 1? (An end of exactly 2^64 is fine.)
+ */
 static inline bool range_is_sane(uint64_t start, uint64_t len)
 {
 	return len == 0 || start <= UINT64_MAX - (len - 1);

@@ -39,13 +39,13 @@ enum mw_state {
 
 enum mw_type {
 	/* manager -> worker */
-	MW_CONFIG = 1,  /* once, first: group, members, parameters, resources (all descriptors) */
-	MW_CONNECT = 2, /* member, one fd: an accepted connection */
+	MW_CONFIG = 1,    /* once, first: group, members, parameters, resources (all descriptors) */
+	MW_CONNECT = 2,   /* member, one fd: an accepted connection */
 	MW_PARAM_SET = 3, /* member, serial: name, value; answered by PARAM_DONE with the serial */
-	MW_RES_ADD = 4, /* member, one fd: resource added while running */
-	MW_RES_DEL = 5, /* member: resource name */
-	MW_STOP = 6,    /* member or MW_ALL: mode, deadline */
-	MW_PING = 7,    /* serial; answered by PONG */
+	MW_RES_ADD = 4,   /* member, one fd: resource added while running */
+	MW_RES_DEL = 5,   /* member: resource name */
+	MW_STOP = 6,      /* member or MW_ALL: mode, deadline */
+	MW_PING = 7,      /* serial; answered by PONG */
 	/* worker -> manager */
 	MW_READY_MSG = 32,  /* sandbox is closed, everything allocated */
 	MW_CLOSED = 33,     /* member: reason, text. Sent once per CONNECT */
@@ -118,8 +118,8 @@ struct mw_rule {
 	enum mw_target target;
 	uint16_t min_len, max_len; /* payload; max 0xffff: MW_MAX - MW_HEADER */
 	uint16_t min_fds, max_fds;
-	uint8_t states;            /* 1 << enum mw_state in which the manager sends / accepts it */
-	uint16_t per_second;       /* worker -> manager: more ends the worker; 0: no limit */
+	uint8_t states;      /* 1 << enum mw_state in which the manager sends / accepts it */
+	uint16_t per_second; /* worker -> manager: more ends the worker; 0: no limit */
 };
 const struct mw_rule *mw_rule(uint16_t type); /* NULL: unknown */
 

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: MIT */
+/* Devices: made, listed, shown, changed, removed. */
+#include <stdio.h>
+#include <string.h>
+#include "base/paths.h"
+#include "base/str.h"
+#include "cli/client.h"
+#include "cli/print.h"
+
+/* params of a call whose one argument is the device's name. NULL: said. */
+static json_t *params_of_name(const struct cli *cli)
+{
+	json_t *params = json_pack("{s:s}", "name", cli->args[0]);
+
+	if (!params)
+		cli_usage(cli->command, "%s: the name is not UTF-8 text", cli->command->name);
+	return params;
+}
+
+enum cli_exit cmd_create(struct cli *cli)
+{
+	_cleanup_json_ json_t *settings = cli_settings(cli, 0), *reply = NULL;
+	json_t *params;
+	enum cli_exit status;
+
+	if (!settings)
+		return CLI_USAGE;
+	params = json_pack("{s:s, s:s, s:s*, s:O}", "parent", cli_option(cli, "parent"), "type",
+			   cli_option(cli, "type"), "uuid", cli_option(cli, "uuid"), "settings",
+			   settings);
+	if (!params)
+		return cli_usage(cli->command, "create: an option's value is not UTF-8 text");
+	status = client_once("Create", params, &reply);
+	if (status)
+		return status;
+	if (cli->json)
+		return print_json(reply);
+	printf("%s\n", json_string_value(json_object_get(reply, "uuid")));
+	return CLI_OK;
+}
+
+enum cli_exit cmd_remove(struct cli *cli)
+{
+	_cleanup_json_ json_t *reply = NULL;
+	json_t *params = params_of_name(cli);
+	enum cli_exit status;
+
+	if (!params)
+		return CLI_USAGE;
+	json_object_set_new(params, "force", json_boolean(cli_option(cli, "force")));
+	status = client_once("Remove", params, &reply);
+	return !status && cli->json ? print_json(reply) : status;
+}
+
+enum cli_exit cmd_list(struct cli *cli)
+{
+	static const struct column columns[] = {
+		{ "UUID", "uuid" },         { "LABEL", "label" },
+		{ "PARENT", "parent" },     { "TYPE", "type" },
+		{ "GROUP", "group", true }, { "STATE", "state" },
+		{ "ERROR", "error" },       { NULL },
+	};
+	_cleanup_json_ json_t *reply = NULL;
+	json_t *params = json_object();
+	enum cli_exit status;
+
+	if (cli->n_args && json_object_set_new(params, "parent", json_string(cli->args[0])) < 0) {
+		json_decref(params);
+		return cli_usage(cli->command, "list: the parent's name is not UTF-8 text");
+	}
+	status = client_once("List", params, &reply);
+	if (status)
+		return status;
+	return cli->json ? print_json(reply)
+			 : print_table(json_object_get(reply, "devices"), columns);
+}
+
+/* Where the device is in the file system: $UMDEV_RUN/sys/devices/... */
+static void print_path(const json_t *device)
+{
+	const char *path = json_string_value(json_object_get(device, "path"));
+	_cleanup_free_ char *run = NULL;
+
+	if (path && path_root(PATH_RUN, &run) == 0)
+		printf("%-12s %s/sys%s\n", "path", run, path);
+}
+
+enum cli_exit cmd_show(struct cli *cli)
+{
+	static const struct field device_fields[] = {
+		{ "uuid", "uuid" },   { "label", "label" },           { "parent", "parent" },
+		{ "type", "type" },   { "device API", "device_api" }, { "state", "state" },
+		{ "error", "error" }, { "group", "group" },           { NULL },
+	};
+	static const struct field attach_fields[] = {
+		{ "presented as", "presentation" },
+		{ "socket", "socket" },
+		{ "directory", "directory" },
+		{ "owner pid", "owner" },
+		{ NULL },
+	};
+	_cleanup_json_ json_t *reply = NULL;
+	json_t *params = params_of_name(cli);
+	enum cli_exit status;
+
+	if (!params)
+		return CLI_USAGE;
+	status = client_once("Show", params, &reply);
+	if (status)
+		return status;
+	if (cli->json)
+		return print_json(reply);
+	print_fields(json_object_get(reply, "device"), device_fields);
+	print_path(json_object_get(reply, "device"));
+	print_fields(json_object_get(reply, "attach"), attach_fields);
+	return print_params(json_object_get(reply, "params"), false);
+}
+
+/* Sends one key=value. */
+static enum cli_exit set_one(struct client *c, const char *name, const char *setting)
+{
+	_cleanup_json_ json_t *reply = NULL;
+	const char *equal = strchr(setting, '=');
+	json_t *params = json_pack("{s:s, s:s%, s:s}", "name", name, "param", setting,
+				   (size_t)(equal - setting), "value", equal + 1);
+
+	if (!params)
+		return cli_fail(CLI_USAGE, "set: the device's name is not UTF-8 text");
+	return client_call(c, "ParamSet", params, &reply);
+}
+
+enum cli_exit cmd_set(struct cli *cli)
+{
+	_cleanup_client_ struct client c = CLIENT_INIT;
+	_cleanup_json_ json_t *settings = cli_settings(cli, 1), *done = NULL;
+	const json_t *setting;
+	enum cli_exit status;
+	size_t i;
+
+	if (!settings)
+		return CLI_USAGE;
+	status = client_open(&c);
+	json_array_foreach(settings, i, setting) {
+		if (!status)
+			status = set_one(&c, cli->args[0], json_string_value(setting));
+	}
+	done = json_object();
+	return !status && cli->json ? print_json(done) : status;
+}

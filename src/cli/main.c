@@ -1,0 +1,488 @@
+/* SPDX-License-Identifier: MIT */
+/* The table of commands, the parser of command lines, and --help, which is made from the table. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include "base/err.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "cli/cli.h"
+
+static const struct cli_option no_options[] = { { NULL } };
+
+static const struct cli_option create_options[] = {
+	{ "parent", 'p', "PARENT", "the parent that gives it", .required = true },
+	{ "type", 't', "TYPE", "one of its types, as `umdev types` shows them", .required = true },
+	{ "uuid", 'u', "UUID", "its name; without: a random one" },
+	{ NULL },
+};
+
+static const struct cli_option remove_options[] = {
+	{ "force", 'f', NULL, "also when it is in use: its client sees it vanish" },
+	{ NULL },
+};
+
+static const struct cli_option attach_options[] = {
+	{ "for", 0, "CLIENT", "who attaches it: qemu (the default)" },
+	{ "memory", 'm', "SIZE", "memory of the guest, as in QEMU's -m; without: 1G" },
+	{ NULL },
+};
+
+/* In the order of --help and of the manual page. */
+static const struct cli_command commands[] = {
+	{
+		.name = "drivers",
+		.args = "[DRIVER]",
+		.summary = "list the drivers, or the settings that one takes for a parent",
+		.options = no_options,
+		.max_args = 1,
+		.run = cmd_drivers,
+	},
+	{
+		.name = "parent add",
+		.args = "NAME driver=DRIVER [KEY=VALUE...]",
+		.summary = "make a parent: a resource that gives devices",
+		.details = "It is there again after a restart of umdevd. `umdev drivers DRIVER` "
+			   "lists the keys.",
+		.options = no_options,
+		.min_args = 2,
+		.max_args = CLI_ANY_NUMBER,
+		.run = cmd_parent_add,
+	},
+	{
+		.name = "parent remove",
+		.args = "NAME",
+		.summary = "remove a parent and its idle devices",
+		.details = "Refused while one of them is in use.",
+		.options = no_options,
+		.min_args = 1,
+		.max_args = 1,
+		.run = cmd_parent_remove,
+	},
+	{
+		.name = "parent list",
+		.args = "",
+		.summary = "list the parents",
+		.options = no_options,
+		.run = cmd_parent_list,
+	},
+	{
+		.name = "types",
+		.args = "[PARENT [TYPE]]",
+		.summary = "list what the parents can give, or describe one type",
+		.details = "With TYPE: the parameters that its devices have and that `umdev "
+			   "create` takes.",
+		.options = no_options,
+		.max_args = 2,
+		.run = cmd_types,
+	},
+	{
+		.name = "list",
+		.args = "[PARENT]",
+		.summary = "list the devices",
+		.options = no_options,
+		.max_args = 1,
+		.run = cmd_list,
+	},
+	{
+		.name = "create",
+		.args = "[KEY=VALUE...]",
+		.summary = "make a device and print its UUID",
+		.details = "All of the parameters are set, or no device is made.",
+		.options = create_options,
+		.max_args = CLI_ANY_NUMBER,
+		.run = cmd_create,
+	},
+	{
+		.name = "remove",
+		.args = "DEVICE",
+		.summary = "remove a device",
+		.details = "DEVICE is here and below a UUID, or a label that only one device has.",
+		.options = remove_options,
+		.min_args = 1,
+		.max_args = 1,
+		.run = cmd_remove,
+	},
+	{
+		.name = "show",
+		.args = "DEVICE",
+		.summary = "show a device, its parameters and where to connect to it",
+		.options = no_options,
+		.min_args = 1,
+		.max_args = 1,
+		.run = cmd_show,
+	},
+	{
+		.name = "set",
+		.args = "DEVICE KEY=VALUE...",
+		.summary = "change parameters of a device, one after the other",
+		.details = "Stops at the first that is refused; those before it stay changed.",
+		.options = no_options,
+		.min_args = 2,
+		.max_args = CLI_ANY_NUMBER,
+		.run = cmd_set,
+	},
+	{
+		.name = "attach",
+		.args = "DEVICE...",
+		.summary = "print the arguments that give devices to a virtual machine",
+		.details = "Ready to paste into a shell: QEMU gets shared memory and the devices.",
+		.options = attach_options,
+		.min_args = 1,
+		.max_args = CLI_ANY_NUMBER,
+		.run = cmd_attach,
+	},
+	{
+		.name = "exec",
+		.args = "[--] COMMAND [ARGUMENT...]",
+		.summary = "run a command that sees the devices in /sys",
+		.details =
+			"In a mount namespace of its own, and for an ordinary user also in a user "
+			"namespace, /sys shows the machine's own entries and umdev's, and "
+			"/etc/mdevctl.d is $UMDEV_CONFIG/mdevctl.d. The exit status is the "
+			"command's; 126 and 127: it could not be run, or was not found.",
+		.options = no_options,
+		.min_args = 1,
+		.max_args = CLI_ANY_NUMBER,
+		.raw = true,
+		.run = cmd_exec,
+	},
+	{
+		.name = "monitor",
+		.args = "",
+		.summary = "print what happens, one line per event, until it is stopped",
+		.options = no_options,
+		.run = cmd_monitor,
+	},
+};
+#define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+/* ---- saying what is wrong ---- */
+
+enum cli_exit cli_fail(enum cli_exit status, const char *format, ...)
+{
+	char text[1024];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	log_error("%s", text);
+	return status;
+}
+
+enum cli_exit cli_usage(const struct cli_command *command, const char *format, ...)
+{
+	char text[1024];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	log_error("%s; see umdev %s%s--help", text, command ? command->name : "",
+		  command ? " " : "");
+	return CLI_USAGE;
+}
+
+enum cli_exit cli_fail_errno(int error)
+{
+	return cli_fail(cli_exit_of(-error), "%s", err_text(error));
+}
+
+/* ---- --help ---- */
+
+/* Text filled to 78 columns, each line after `indent` blanks. */
+static void print_filled(const char *text, unsigned indent)
+{
+	unsigned column = 0;
+
+	while (*text) {
+		unsigned len = (unsigned)strcspn(text, " ");
+
+		if (column && column + 1 + len > 78) {
+			putchar('\n');
+			column = 0;
+		}
+		column += (unsigned)printf("%*s%.*s", column ? 1 : (int)indent, "", (int)len, text);
+		text += len;
+		text += strspn(text, " ");
+	}
+	putchar('\n');
+}
+
+static void print_option(const struct cli_option *o)
+{
+	char left[64];
+
+	str_format(left, sizeof(left), "%c%c%s--%s%s%s", o->letter ? '-' : ' ',
+		   o->letter ? o->letter : ' ', o->letter ? ", " : "  ", o->name,
+		   o->value ? " " : "", o->value ? o->value : "");
+	printf("  %-24s %s\n", left, o->summary);
+}
+
+static void print_synopsis(const struct cli_command *c)
+{
+	printf("umdev %s", c->name);
+	for (const struct cli_option *o = c->options; o->name; o++) {
+		const char *open = o->required ? "" : "[", *close = o->required ? "" : "]";
+
+		if (o->letter)
+			printf(" %s-%c", open, o->letter);
+		else
+			printf(" %s--%s", open, o->name);
+		printf("%s%s%s", o->value ? " " : "", o->value ? o->value : "", close);
+	}
+	printf("%s%s\n", *c->args ? " " : "", c->args);
+}
+
+static const struct cli_option common_options[] = {
+	{ "json", 'j', NULL, "print JSON, as umdevd answered it" },
+	{ "help", 'h', NULL, "print this" },
+	{ NULL },
+};
+
+static void print_options(const struct cli_option *options)
+{
+	for (; options->name; options++)
+		print_option(options);
+}
+
+static enum cli_exit help_command(const struct cli_command *c)
+{
+	printf("usage: ");
+	print_synopsis(c);
+	printf("\n%c%s.\n", c->summary[0] - 'a' + 'A', c->summary + 1);
+	if (c->details) {
+		putchar('\n');
+		print_filled(c->details, 0);
+	}
+	printf("\noptions:\n");
+	print_options(c->options);
+	print_options(common_options);
+	return CLI_OK;
+}
+
+static enum cli_exit help_all(void)
+{
+	printf("usage: umdev COMMAND [OPTION...] [ARGUMENT...]\n\n"
+	       "Mediated devices in user space: commands for a running umdevd.\n\ncommands:\n");
+	for (size_t i = 0; i < N_COMMANDS; i++)
+		printf("  %-14s %s\n", commands[i].name, commands[i].summary);
+	printf("\noptions:\n");
+	print_options(common_options);
+	printf("  %-24s %s\n", "    --version", "print the version");
+	printf("\n`umdev COMMAND --help` tells more, `man umdev` all.\n"
+	       "Exit status: 0 done, 1 failed, 2 usage, 3 not found, 4 busy or exhausted, 5 "
+	       "refused, 6 no umdevd.\n");
+	return CLI_OK;
+}
+
+/* ---- command lines ---- */
+
+/* The longest name that argv begins with; *ret_words: how many words it has. */
+static const struct cli_command *find_command(int argc, char **argv, int *ret_words)
+{
+	char two[128];
+
+	str_format(two, sizeof(two), "%s %s", argv[0], argc > 1 ? argv[1] : "");
+	for (size_t i = 0; i < N_COMMANDS; i++) {
+		*ret_words = strchr(commands[i].name, ' ') ? 2 : 1;
+		if (strcmp(commands[i].name, *ret_words == 2 ? two : argv[0]) == 0)
+			return &commands[i];
+	}
+	return NULL;
+}
+
+static enum cli_exit unknown_command(int argc, char **argv)
+{
+	const char *names[N_COMMANDS + 1] = { NULL }, *near;
+	bool is_group = strcmp(argv[0], "parent") == 0;
+	char given[128];
+
+	for (size_t i = 0; i < N_COMMANDS; i++)
+		names[i] = commands[i].name;
+	if (is_group && (argc < 2 || argv[1][0] == '-'))
+		return cli_usage(NULL, "umdev parent: add, remove or list must follow");
+	str_format(given, sizeof(given), "%s%s%s", argv[0], is_group ? " " : "",
+		   is_group ? argv[1] : "");
+	near = err_nearest(given, names);
+	if (near)
+		return cli_usage(NULL, "no command \"%s\": did you mean \"%s\"", given, near);
+	return cli_usage(NULL, "no command \"%s\"", given);
+}
+
+/* The option of the command or of all that has this name or letter; *ret_index -1: of all. */
+static const struct cli_option *find_option(const struct cli_command *c, const char *name,
+					    size_t len, int *ret_index)
+{
+	const struct cli_option *lists[] = { c->options, common_options };
+
+	for (unsigned l = 0; l < 2; l++)
+		for (const struct cli_option *o = lists[l]; o->name; o++)
+			if (name[0] == '-' ? len == strlen(o->name) + 2 &&
+						     !memcmp(name + 2, o->name, len - 2)
+					   : o->letter == name[0]) {
+				*ret_index = l ? -1 : (int)(o - lists[l]);
+				return o;
+			}
+	return NULL;
+}
+
+static enum cli_exit unknown_option(const struct cli_command *c, const char *arg)
+{
+	const char *names[CLI_MAX_OPTIONS + 3], *near;
+	unsigned n = 0;
+
+	for (const struct cli_option *o = c->options; o->name; o++)
+		names[n++] = o->name;
+	for (const struct cli_option *o = common_options; o->name; o++)
+		names[n++] = o->name;
+	names[n] = NULL;
+	near = arg[1] == '-' ? err_nearest(arg + 2, names) : NULL;
+	if (near)
+		return cli_usage(c, "%s: no option \"%s\": did you mean \"--%s\"", c->name, arg,
+				 near);
+	return cli_usage(c, "%s: no option \"%s\"", c->name, arg);
+}
+
+/* What parsing one option found. */
+struct parsed {
+	const struct cli_option *option;
+	int index; /* in the command's options; -1: a common one */
+	const char *value;
+};
+
+/* argv[*at] is an option; takes its value, also from the next word, which *at is moved to. */
+static enum cli_exit parse_option(const struct cli_command *c, int argc, char **argv, int *at,
+				  struct parsed *ret)
+{
+	const char *arg = argv[*at], *name = arg[1] == '-' ? arg : arg + 1;
+	size_t len = arg[1] == '-' ? strcspn(arg, "=") : 1;
+	const char *attached = name[len] ? name + len + (arg[1] == '-') : NULL;
+
+	ret->option = find_option(c, name, len, &ret->index);
+	if (!ret->option)
+		return unknown_option(c, arg);
+	ret->value = "";
+	if (!ret->option->value) {
+		if (attached)
+			return cli_usage(c, "%s: option %s takes no value", c->name, arg);
+		return CLI_OK;
+	}
+	ret->value = attached ? attached : *at + 1 < argc ? argv[++*at] : NULL;
+	if (!ret->value)
+		return cli_usage(c, "%s: option %s needs a %s", c->name, arg, ret->option->value);
+	return CLI_OK;
+}
+
+/* Is it all there? */
+static enum cli_exit check_line(const struct cli *cli)
+{
+	const struct cli_command *c = cli->command;
+
+	for (unsigned i = 0; c->options[i].name; i++)
+		if (c->options[i].required && !cli->values[i])
+			return cli_usage(c, "%s: -%c %s is missing", c->name, c->options[i].letter,
+					 c->options[i].value);
+	if (cli->n_args < c->min_args)
+		return cli_usage(c, "%s: too few arguments: it takes %s", c->name, c->args);
+	if (cli->n_args > c->max_args)
+		return cli_usage(c, "%s: \"%s\" is one argument too many", c->name,
+				 cli->args[c->max_args]);
+	return CLI_OK;
+}
+
+/* Fills cli from the words behind the command's name, which are reordered: arguments first. */
+static enum cli_exit parse_line(struct cli *cli, int argc, char **argv, bool *ret_help)
+{
+	bool only_args = false;
+
+	cli->args = argv;
+	for (int i = 0; i < argc; i++) {
+		struct parsed p = { 0 };
+		enum cli_exit status;
+
+		if (only_args || argv[i][0] != '-' || !argv[i][1]) {
+			argv[cli->n_args++] = argv[i];
+			only_args |= cli->command->raw;
+			continue;
+		}
+		if (strcmp(argv[i], "--") == 0) {
+			only_args = true;
+			continue;
+		}
+		status = parse_option(cli->command, argc, argv, &i, &p);
+		if (status)
+			return status;
+		if (p.index >= 0)
+			cli->values[p.index] = p.value;
+		else if (p.option->letter == 'j')
+			cli->json = true;
+		else
+			*ret_help = true;
+	}
+	return CLI_OK;
+}
+
+const char *cli_option(const struct cli *cli, const char *name)
+{
+	for (unsigned i = 0; cli->command->options[i].name; i++)
+		if (strcmp(cli->command->options[i].name, name) == 0)
+			return cli->values[i];
+	return NULL;
+}
+
+json_t *cli_settings(const struct cli *cli, unsigned first)
+{
+	_cleanup_json_ json_t *list = json_array();
+
+	for (unsigned i = first; i < cli->n_args; i++) {
+		const char *equal = strchr(cli->args[i], '=');
+
+		if (!equal || equal == cli->args[i]) {
+			cli_usage(cli->command, "%s: \"%s\" is not KEY=VALUE", cli->command->name,
+				  cli->args[i]);
+			return NULL;
+		}
+		if (json_array_append_new(list, json_string(cli->args[i])) < 0) {
+			cli_usage(cli->command, "%s: argument %u is not UTF-8 text",
+				  cli->command->name, i + 1);
+			return NULL;
+		}
+	}
+	return TAKE(list);
+}
+
+int main(int argc, char **argv)
+{
+	struct cli cli = { 0 };
+	bool wants_help = false;
+	enum cli_exit status;
+	int words;
+
+	log_init("umdev", LOG_INFO);
+	if (argc < 2)
+		return cli_usage(NULL, "a command is missing");
+	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
+		return help_all();
+	if (strcmp(argv[1], "--version") == 0) {
+		printf("umdev %s\n", UMDEV_VERSION);
+		return CLI_OK;
+	}
+	if (argv[1][0] == '-')
+		return cli_usage(NULL, "\"%s\" stands before the command: options follow it",
+				 argv[1]);
+	cli.command = find_command(argc - 1, argv + 1, &words);
+	if (!cli.command)
+		return unknown_command(argc - 1, argv + 1);
+	status = parse_line(&cli, argc - 1 - words, argv + 1 + words, &wants_help);
+	if (!status && wants_help)
+		return help_command(cli.command);
+	if (!status)
+		status = check_line(&cli);
+	if (!status)
+		status = cli.command->run(&cli);
+	if (fflush(stdout) != 0 || ferror(stdout))
+		return cli_fail(CLI_FAILURE, "standard output: %m");
+	return status;
+}
