@@ -136,6 +136,8 @@ int dma_copy_from(struct dma_table *t, struct iova from, void *to, size_t len);
 int dma_copy_to(struct dma_table *t, struct iova to, const void *from, size_t len);
 
 uint32_t dma_n_maps(const struct dma_table *t);
+/* Does any map reach into [iova, iova+size)? */
+bool dma_overlaps(const struct dma_table *t, uint64_t iova, uint64_t size);
 /* Changes with every map and unmap: caches of resolved addresses compare it. */
 uint64_t dma_generation(const struct dma_table *t);
 

@@ -556,6 +556,11 @@ uint32_t dma_n_maps(const struct dma_table *t)
 	return t->n_maps;
 }
 
+bool dma_overlaps(const struct dma_table *t, uint64_t iova, uint64_t size)
+{
+	return size && range_is_sane(iova, size) && index_overlaps(t->index, iova, size);
+}
+
 uint64_t dma_generation(const struct dma_table *t)
 {
 	return t->generation;

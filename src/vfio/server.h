@@ -69,7 +69,8 @@ int vfio_server_new(struct umdev_device *dev, struct loop *loop, void *shared, s
 		    const struct vfio_server_ops *ops, struct vfio_server **ret);
 void vfio_server_free(struct vfio_server *s);
 
-/* Takes fd. -EBUSY: there is a connection. Resets the device (UMDEV_RESET_OPEN). */
+/* Takes fd (closed on failure). -EBUSY: there is a connection. Resets the device
+ * (UMDEV_RESET_OPEN) and drops what its streams hold. Streams run while there is a connection. */
 int vfio_server_connect(struct vfio_server *s, int fd);
 /* Starts to close; ops->closed follows (maybe before the return when nothing is in flight). */
 void vfio_server_disconnect(struct vfio_server *s, enum vfio_close_reason reason, const char *text);

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the files of the vfio-user server share. server.h says what a transaction is.
+ *
+ *   server.c   life of a connection, transactions, finish, recovery
+ *   command.c  the command table: judging and answering one message
+ *   region.c   region accesses, split for the hooks
+ *   pci.c      configuration space
+ *   irq.c      interrupt table, masks, pending bits
+ *   memory.c   maps, unmaps, DMA by message
+ *   migrate.c  device features
+ *   device.c   what a driver calls
+ *
+ * A handler works on s->half and s->effects, which are the spare ones then, and changes nothing
+ * else that another life could see.
+ */
+#ifndef VFIO_INTERNAL_H
+#define VFIO_INTERNAL_H
+
+#include "base/buf.h"
+#include "vfio/server.h"
+#include "wire/vfio_user.h"
+
+#define VFIO_MAGIC 0x6f6966762d646d75ULL
+#define VFIO_LAYOUT 1 /* of everything below that lies in state memory; raise on every change */
+
+enum vfio_region {
+	VFIO_REGION_ROM = 6, /* below: the BARs */
+	VFIO_REGION_CONFIG = 7,
+};
+
+enum vfio_irq { VFIO_IRQ_INTX, VFIO_IRQ_MSI, VFIO_IRQ_MSIX, VFIO_IRQ_ERR, VFIO_IRQ_REQ };
+
+/* A vector of any kind has one slot: index into irq_fd and the bit sets. */
+#define VFIO_SLOT_INTX 0
+#define VFIO_SLOT_MSI 1
+#define VFIO_SLOT_MSIX 33
+#define VFIO_SLOT_ERR (VFIO_SLOT_MSIX + UMDEV_MSIX_MAX)
+#define VFIO_SLOT_REQ (VFIO_SLOT_ERR + 1)
+#define VFIO_IRQ_WORDS ((VFIO_IRQ_FDS + 63) / 64)
+
+#define VFIO_CONFIG 256 /* all that is not constant zero, also for a PCIe device */
+#define VFIO_REDO_ENTRIES 64
+
+/* A DMA by message. Its bytes (writes) lie in vfio_shared.message_data under the same index. */
+enum vfio_message_state {
+	VFIO_MESSAGE_FREE,
+	VFIO_MESSAGE_QUEUED,  /* a hook asked; ended by the send or a reset */
+	VFIO_MESSAGE_SENT,    /* ended by the client's reply, or by a reset */
+	VFIO_MESSAGE_DROPPED, /* sent, and a reset came: the reply will interest nobody */
+};
+struct vfio_message {
+	uint64_t iova;
+	uint32_t len, tag;
+	uint16_t id; /* on the wire, since SENT */
+	uint8_t state;
+	uint8_t write;
+	uint32_t pad;
+};
+
+/* A command that was carried out and is answered when nothing in the range is in use any more.
+ * Commands behind it wait, replies do not. */
+struct vfio_wait {
+	uint32_t waiting; /* 0 or 1 */
+	uint16_t id, command;
+	uint32_t header_flags;
+	uint32_t flags;      /* of the unmap */
+	uint64_t iova, size; /* 0 and UINT64_MAX: everything */
+};
+
+/* Copied for every transaction. Followed by the MSI-X table and the device's half. */
+struct vfio_half {
+	struct conn_cursor cursor;
+	uint32_t state;    /* enum vfio_state */
+	uint32_t faulty;   /* a poisoned request or a missed deadline, until the next open */
+	uint32_t reported; /* ops->closed is owed with reason `reported` - 1 */
+	uint32_t progress; /* bytes (MULTI: 8 per entry) of the write at the head that are done */
+	uint32_t intx_asserted, intx_masked;
+	uint32_t client_data; /* largest payload of a message DMA that the client takes */
+	uint32_t client_fds;  /* descriptors per message that the client takes */
+	uint32_t message_id;  /* the last one used */
+	uint32_t pad;
+	struct vfio_wait wait;
+	struct vfio_message message[UMDEV_DMA_MESSAGES];
+	uint64_t signal[VFIO_IRQ_WORDS];  /* to be signalled; cleared after it was */
+	uint64_t pending[VFIO_IRQ_WORDS]; /* happened while masked or not armed */
+	uint8_t config[VFIO_CONFIG];
+};
+
+enum vfio_irq_op { VFIO_IRQ_OP_NONE, VFIO_IRQ_OP_ARM, VFIO_IRQ_OP_RELEASE };
+struct vfio_irq_record {
+	uint32_t op; /* enum vfio_irq_op */
+	uint32_t first, count;
+	int32_t fd[VFIO_MAX_FDS]; /* ARM */
+};
+
+/* What a commit makes true besides the half itself; each done by vfio_finish() and then erased. */
+struct vfio_effects {
+	struct dma_record dma;
+	struct vfio_irq_record irq;
+	uint32_t n_close; /* descriptors of the message that nobody wants */
+	uint32_t n_redo, redo_len;
+	int32_t close_fd[CONN_FDS];
+	struct {
+		uint64_t iova;
+		uint32_t len, pad;
+	} redo[VFIO_REDO_ENTRIES];
+	uint8_t redo_data[UMDEV_DMA_REDO_MAX];
+};
+
+/* State memory of one device. The halves follow it. */
+struct vfio_shared {
+	uint64_t magic;
+	uint32_t layout, half_size, state_version, pad;
+	uint64_t size;
+	struct ab ab;
+	char close_text[128];         /* why the connection ends, for ops->closed */
+	int32_t bar_fd[6];            /* memfds of UMDEV_BAR_MMAP, or -1 */
+	int32_t irq_fd[VFIO_IRQ_FDS]; /* armed eventfds, or -1; changed by vfio_finish() only */
+	struct vfio_effects effects[2];
+	uint8_t message_data[UMDEV_DMA_MESSAGES][UMDEV_DMA_MESSAGE_MAX];
+	struct conn_shared conn;
+	struct dma_shared dma;
+};
+
+/* Where things are in configuration space, and what of it can be written. */
+struct pci_layout {
+	uint16_t size;               /* 256 or 4096 */
+	uint8_t pm, msi, msix, pcie; /* offsets of the capabilities; 0: none */
+	uint8_t init[VFIO_CONFIG];   /* power-on values */
+	uint8_t mask[VFIO_CONFIG];   /* writable bits */
+};
+
+/* What went wrong on this connection: one log line each. */
+enum vfio_complaint {
+	VFIO_COMPLAIN_REFUSED,
+	VFIO_COMPLAIN_POISON,
+	VFIO_COMPLAIN_MESSAGE,
+	VFIO_COMPLAIN_DMA,
+};
+
+struct vfio_server {
+	struct umdev_device *dev;
+	struct loop *loop;
+	const struct vfio_server_ops *ops;
+	struct vfio_shared *shared;
+	size_t half_size;
+	struct vfio_half *half;       /* spare in a transaction, else current */
+	struct vfio_effects *effects; /* those of half */
+	bool in_transaction;
+	bool initialised; /* ops->init succeeded, ops->fini is due */
+	bool serving;     /* the buffer is being worked through: do not start again */
+	bool held;      /* the command at the head cannot run now: waiting, or no room to answer */
+	bool quiescing; /* for half->wait, or to close */
+	uint32_t complained; /* 1 << enum vfio_complaint */
+	struct pci_layout pci;
+	void *bar_mem[6];
+	struct dma_table *dma;
+	struct conn conn;
+	struct loop_fd source;
+	struct loop_timer hello;
+	struct dma_quiesce quiesce;
+};
+
+/* ---- server.c ---- */
+
+void vfio_begin(struct vfio_server *s);
+void vfio_abort(struct vfio_server *s);
+void vfio_commit(struct vfio_server *s); /* and finish */
+/* Log, once per connection and kind of complaint. */
+void vfio_complain(struct vfio_server *s, enum vfio_complaint what, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+void vfio_set_faulty(struct vfio_server *s, const char *text); /* in a transaction */
+/* Back to power-on values, inside a transaction. */
+void vfio_reset(struct vfio_server *s, enum umdev_reset why);
+
+/* ---- command.c ---- */
+
+/* Executes the whole message in a transaction of its own. 1: go on with the next; 0: not now (it
+ * waits for a quiesce, or for room to answer); -errno: the connection must end, *ret_why says why.
+ */
+int vfio_execute(struct vfio_server *s, const struct conn_msg *msg, const char **ret_why);
+/* Answers half->wait, in a transaction of its own. */
+void vfio_answer_wait(struct vfio_server *s);
+
+/* One command while it is executed. */
+struct vfio_request {
+	struct vuser_header header;
+	const uint8_t *payload;
+	size_t len;
+	const int *fds;
+	unsigned n_fds;
+	unsigned n_kept;         /* fds[0..n_kept) found an owner, the others are closed */
+	struct buf_writer reply; /* payload of the reply */
+	int reply_fd;            /* borrowed; -1: none */
+};
+
+/* What a handler returns besides 0 (reply) and -errno (error reply, nothing changed). */
+enum {
+	VFIO_LATER = 1, /* half->wait was filled: the answer follows a quiesce */
+	VFIO_MORE = 2,  /* half->progress grew: commit and call again */
+};
+typedef int vfio_handler(struct vfio_server *s, struct vfio_request *rq);
+
+/* ---- region.c ---- */
+
+vfio_handler vfio_get_region_info, vfio_get_region_io_fds;
+vfio_handler vfio_region_read, vfio_region_write, vfio_region_write_multi;
+uint64_t vfio_region_size(const struct vfio_server *s, unsigned region);
+
+/* ---- pci.c ---- */
+
+void pci_layout_init(struct pci_layout *p, const struct umdev_pci *pci);
+/* Is it one that this device could have written? */
+bool pci_config_is_possible(const struct pci_layout *p, const uint8_t config[VFIO_CONFIG]);
+void pci_read(const struct vfio_server *s, uint64_t offset, uint32_t len, uint8_t *out);
+void pci_write(struct vfio_server *s, uint64_t offset, uint32_t len, const uint8_t *in);
+bool pci_is_bus_master(const struct vfio_server *s);
+bool pci_is_asleep(const struct vfio_server *s); /* D3hot */
+bool pci_intx_is_disabled(const struct vfio_server *s);
+/* Message-signalled vectors that the guest enabled; 0: none. *ret_slot: that of vector 0. */
+unsigned pci_msi_vectors(const struct vfio_server *s, unsigned *ret_slot);
+bool pci_msi_is_masked(const struct vfio_server *s); /* by the MSI-X function mask */
+
+/* ---- irq.c ---- */
+
+vfio_handler vfio_get_irq_info, vfio_set_irqs;
+void irq_raise(struct vfio_server *s, unsigned vector);
+void irq_update(struct vfio_server *s); /* level, masks or enables may have changed */
+void irq_reset(struct vfio_server *s);
+/* Bits [first, first + 64) of what is pending. */
+uint64_t irq_pending_word(const struct vfio_server *s, unsigned vector);
+void irq_apply(struct vfio_server *s, struct vfio_irq_record *r); /* idempotent; erases it */
+void irq_signal(struct vfio_server *s);                           /* half->signal, outside */
+void irq_release_all(struct vfio_irq_record *r);
+
+static inline bool bit_is_set(const uint64_t *words, unsigned bit)
+{
+	return words[bit / 64] >> (bit % 64) & 1;
+}
+static inline void bit_set(uint64_t *words, unsigned bit)
+{
+	words[bit / 64] |= (uint64_t)1 << (bit % 64);
+}
+static inline void bit_clear(uint64_t *words, unsigned bit)
+{
+	words[bit / 64] &= ~((uint64_t)1 << (bit % 64));
+}
+
+/* ---- memory.c ---- */
+
+vfio_handler vfio_dma_map, vfio_dma_unmap;
+/* A reply of the client. -EPROTO: to nothing that we asked. */
+int message_reply(struct vfio_server *s, const struct vuser_header *h, const uint8_t *payload,
+		  size_t len);
+void message_send_queued(struct vfio_server *s);
+void message_reset(struct vfio_server *s);
+void redo_apply(struct vfio_server *s, struct vfio_effects *e);
+
+/* ---- migrate.c ---- */
+
+vfio_handler vfio_device_feature, vfio_mig_data;
+
+static inline struct vfio_half *vfio_half_at(const struct vfio_server *s, unsigned which)
+{
+	return (struct vfio_half *)((uint8_t *)(s->shared + 1) + which * s->half_size);
+}
+/* The MSI-X table inside a half: 16 bytes per vector. */
+static inline uint8_t *vfio_msix_table(struct vfio_half *h)
+{
+	return (uint8_t *)(h + 1);
+}
+
+#endif

@@ -1,0 +1,698 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The life of one device's connection: transactions, their effects, recovery.
+ *
+ * Everything that must survive is in struct vfio_shared; struct vfio_server is one life's view of
+ * it. The loop handlers below only receive, work through what is in the buffer, and send: one
+ * recvmmsg and one sendmmsg however many requests came together.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <umdev/cleanup.h>
+#include <unistd.h>
+#include "base/log.h"
+#include "base/range.h"
+#include "vfio/internal.h"
+
+static size_t page_round(size_t n)
+{
+	size_t page = sysconf(_SC_PAGESIZE);
+
+	return (n + page - 1) / page * page;
+}
+
+static size_t half_size_of(const struct umdev_device_type *type)
+{
+	size_t n = sizeof(struct vfio_half) + 16u * type->pci->msix + device_half_size(type);
+
+	return (n + 63) & ~(size_t)63;
+}
+
+size_t vfio_shared_size(const struct umdev_device_type *type)
+{
+	return page_round(sizeof(struct vfio_shared) + 2 * half_size_of(type));
+}
+
+static struct device_half *device_half_of(const struct vfio_server *s, struct vfio_half *h)
+{
+	return (struct device_half *)(vfio_msix_table(h) + 16u * s->dev->type->pci->msix);
+}
+
+enum vfio_state vfio_server_state(const struct vfio_server *s)
+{
+	return s->half->state;
+}
+
+static bool is_connected(const struct vfio_server *s)
+{
+	return s->half->state == VFIO_HELLO || s->half->state == VFIO_RUNNING;
+}
+
+void vfio_complain(struct vfio_server *s, enum vfio_complaint what, const char *format, ...)
+{
+	char uuid[UUID_TEXT], text[256];
+	va_list args;
+
+	if (s->complained & 1u << what)
+		return;
+	s->complained |= 1u << what;
+	uuid_format(&s->dev->uuid, uuid);
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	log_warning("%s: %s", uuid, text);
+}
+
+/* ---- transactions ---- */
+
+static void work_on(struct vfio_server *s, unsigned which)
+{
+	s->half = vfio_half_at(s, which);
+	s->effects = &s->shared->effects[which];
+	s->dev->half = device_half_of(s, s->half);
+}
+
+void vfio_begin(struct vfio_server *s)
+{
+	const struct vfio_half *from = s->half;
+
+	assert(!s->in_transaction);
+	s->in_transaction = true;
+	work_on(s, ab_spare(&s->shared->ab));
+	memcpy(s->half, from, s->half_size);
+	s->effects->dma.op = DMA_OP_NONE;
+	s->effects->irq.op = VFIO_IRQ_OP_NONE;
+	s->effects->n_close = s->effects->n_redo = s->effects->redo_len = 0;
+}
+
+void vfio_abort(struct vfio_server *s)
+{
+	assert(s->in_transaction);
+	s->in_transaction = false;
+	work_on(s, s->shared->ab.cur);
+}
+
+static void close_dropped(struct vfio_effects *e)
+{
+	while (e->n_close) {
+		int fd = e->close_fd[e->n_close - 1];
+
+		/* Forgotten first: a successor must not close a number that is used again. */
+		__atomic_store_n(&e->n_close, e->n_close - 1, __ATOMIC_RELAXED);
+		ab_barrier();
+		close(fd);
+	}
+}
+
+/* The effects of the current half, each idempotent. Bytes and interrupts follow in push(). */
+static int finish(struct vfio_server *s)
+{
+	struct vfio_effects *e = s->effects;
+	int r = 0;
+
+	if (e->dma.op != DMA_OP_NONE) {
+		r = dma_apply(s->dma, &e->dma);
+		ab_barrier();
+		e->dma.op = DMA_OP_NONE;
+	}
+	redo_apply(s, e);
+	irq_apply(s, &e->irq);
+	close_dropped(e);
+	return r;
+}
+
+void vfio_commit(struct vfio_server *s)
+{
+	assert(s->in_transaction);
+	ab_flip(&s->shared->ab);
+	s->in_transaction = false;
+	finish(s);
+	device_streams_kick(s->dev);
+}
+
+static void reset_msix_table(struct vfio_server *s)
+{
+	uint8_t *table = vfio_msix_table(s->half);
+
+	for (unsigned i = 0; i < s->dev->type->pci->msix; i++) {
+		memset(table + 16 * i, 0, 16);
+		table[16 * i + 12] = 1; /* vector control: masked */
+	}
+}
+
+void vfio_reset(struct vfio_server *s, enum umdev_reset why)
+{
+	memcpy(s->half->config, s->pci.init, VFIO_CONFIG);
+	irq_reset(s);
+	reset_msix_table(s);
+	message_reset(s);
+	s->dev->type->ops->reset(s->dev, why);
+}
+
+void vfio_set_faulty(struct vfio_server *s, const char *text)
+{
+	if (s->half->faulty)
+		return;
+	s->half->faulty = 1;
+	vfio_complain(s, VFIO_COMPLAIN_POISON, "%s", text);
+	s->ops->faulty(s->dev, text);
+}
+
+/* ---- the end of a connection ---- */
+
+static void stop_sources(struct vfio_server *s)
+{
+	loop_remove(&s->source);
+	loop_timer_cancel(&s->hello);
+	device_streams_stop(s->dev);
+	if (s->quiescing)
+		dma_quiesce_cancel(&s->quiesce);
+	s->quiescing = false;
+}
+
+static void report_closed(struct vfio_server *s)
+{
+	enum vfio_close_reason reason = s->half->reported - 1;
+
+	s->ops->closed(s->dev, reason, s->shared->close_text);
+	ab_barrier();
+	s->half->reported = 0;
+}
+
+static void closed(struct dma_quiesce *q, int status);
+
+static void quiesce_to_close(struct vfio_server *s)
+{
+	s->quiescing = true;
+	dma_quiesce(s->dma, s->loop, &s->quiesce, 0, UINT64_MAX, closed);
+}
+
+static void closed(struct dma_quiesce *q, int status)
+{
+	struct vfio_server *s = container_of(q, struct vfio_server, quiesce);
+	struct conn_cursor cursor = s->half->cursor;
+
+	s->quiescing = false;
+	if (status < 0) {
+		/* Something still uses the client's memory. No time-out passes that fence. */
+		if (!s->half->faulty) {
+			vfio_begin(s);
+			vfio_set_faulty(s, "requests in flight did not end");
+			vfio_commit(s);
+		}
+		quiesce_to_close(s);
+		return;
+	}
+	vfio_begin(s);
+	dma_prepare_unmap_all(s->dma, &s->effects->dma);
+	irq_release_all(&s->effects->irq);
+	vfio_reset(s, UMDEV_RESET_CLOSE);
+	for (unsigned i = 0; i < UMDEV_DMA_MESSAGES; i++)
+		s->half->message[i].state = VFIO_MESSAGE_FREE;
+	s->half->wait.waiting = 0;
+	s->half->progress = 0;
+	s->half->state = VFIO_CLOSED;
+	vfio_commit(s);
+	conn_close(&s->conn, &cursor);
+	report_closed(s);
+}
+
+void vfio_server_disconnect(struct vfio_server *s, enum vfio_close_reason reason, const char *text)
+{
+	if (!is_connected(s))
+		return;
+	stop_sources(s);
+	snprintf(s->shared->close_text, sizeof(s->shared->close_text), "%s", text);
+	vfio_begin(s);
+	s->half->state = VFIO_CLOSING;
+	s->half->reported = 1 + reason;
+	vfio_commit(s);
+	quiesce_to_close(s);
+}
+
+static void hello_expired(struct loop_timer *timer)
+{
+	vfio_server_disconnect(container_of(timer, struct vfio_server, hello), VFIO_CLOSE_PROTOCOL,
+			       "it did not say VERSION in time");
+}
+
+/* ---- work ---- */
+
+static void serve(struct vfio_server *s);
+
+static void wait_over(struct dma_quiesce *q, int status)
+{
+	struct vfio_server *s = container_of(q, struct vfio_server, quiesce);
+
+	s->quiescing = false;
+	if (status < 0) {
+		vfio_server_disconnect(s, VFIO_CLOSE_FAULT, "requests in flight did not end");
+		return;
+	}
+	vfio_answer_wait(s);
+	serve(s);
+}
+
+static void start_wait(struct vfio_server *s)
+{
+	s->quiescing = true;
+	dma_quiesce(s->dma, s->loop, &s->quiesce, s->half->wait.iova, s->half->wait.size,
+		    wait_over);
+}
+
+/* Sends what is committed, signals, and asks the loop for what is needed next. */
+static void push(struct vfio_server *s)
+{
+	int r = conn_flush(&s->conn, &s->half->cursor);
+	uint32_t events = 0;
+
+	irq_signal(s);
+	if (r < 0) {
+		vfio_server_disconnect(s, VFIO_CLOSE_HANGUP, "the client is gone");
+		return;
+	}
+	if (r == 0)
+		events |= EPOLLOUT;
+	if (!s->held)
+		events |= EPOLLIN;
+	loop_set_events(&s->source, events);
+}
+
+/* One message. 1: go on; 0: no more now. */
+static int step(struct vfio_server *s)
+{
+	const char *why = "it broke the framing";
+	struct conn_msg msg;
+	int r = conn_peek(&s->conn, &s->half->cursor, &msg);
+
+	if (r > 0)
+		r = vfio_execute(s, &msg, &why);
+	if (r < 0) {
+		vfio_server_disconnect(s, VFIO_CLOSE_PROTOCOL, why);
+		return 0;
+	}
+	return r;
+}
+
+static void serve(struct vfio_server *s)
+{
+	if (s->serving)
+		return; /* the caller below us goes on */
+	s->serving = true;
+	do {
+		s->held = false;
+		while (is_connected(s) && step(s) > 0) {
+			if (s->half->wait.waiting && !s->quiescing)
+				start_wait(s);
+		}
+		/* A command that only lacked room for its answer may have it now. */
+	} while (is_connected(s) && s->held && !s->half->wait.waiting &&
+		 conn_flush(&s->conn, &s->half->cursor) == 1);
+	s->serving = false;
+	if (is_connected(s) && !s->held && !s->half->wait.waiting)
+		message_send_queued(s);
+	if (is_connected(s))
+		push(s);
+}
+
+static void socket_ready(struct loop_fd *source, uint32_t revents)
+{
+	struct vfio_server *s = container_of(source, struct vfio_server, source);
+	const uint32_t hangup = EPOLLHUP | EPOLLERR;
+	int r = 1;
+
+	if (s->held) {
+		r = revents & hangup ? -ECONNRESET : 1;
+	} else if (revents & (EPOLLIN | hangup)) {
+		r = conn_receive(&s->conn, &s->half->cursor);
+	}
+	if (r == -ECONNRESET)
+		vfio_server_disconnect(s, VFIO_CLOSE_HANGUP, "the client is gone");
+	else if (r < 0)
+		vfio_server_disconnect(s, VFIO_CLOSE_FAULT, strerror(-r));
+	else
+		serve(s);
+}
+
+int vfio_server_event(struct vfio_server *s, int (*fn)(struct umdev_device *dev, void *arg),
+		      void *arg)
+{
+	int r;
+
+	vfio_begin(s);
+	r = fn(s->dev, arg);
+	if (r) {
+		vfio_abort(s);
+		return r;
+	}
+	vfio_commit(s);
+	if (is_connected(s))
+		serve(s);
+	return 0;
+}
+
+static int run_stream_hook(struct umdev_device *dev, void *arg)
+{
+	struct stream *stream = arg;
+
+	dev->type->ops->stream(dev, stream - dev->streams);
+	return 0;
+}
+
+static void stream_event(struct stream *stream)
+{
+	if (stream->dev->type->ops->stream)
+		vfio_server_event(stream->dev->vfio, run_stream_hook, stream);
+}
+
+/* ---- connect ---- */
+
+/* What an earlier connection left in memory that the next client will map. */
+static int clear_bars(struct vfio_server *s)
+{
+	for (unsigned i = 0; i < 6; i++) {
+		if (s->bar_mem[i] &&
+		    fallocate(s->shared->bar_fd[i], FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+			      page_round(s->dev->type->pci->bar[i].size)) < 0)
+			return -errno;
+	}
+	return 0;
+}
+
+static void watch_hello(struct vfio_server *s)
+{
+	if (s->half->state == VFIO_HELLO)
+		loop_timer_arm(s->loop, &s->hello, VFIO_HANDSHAKE_MS * 1000000ull, hello_expired);
+}
+
+static int start_sources(struct vfio_server *s, int fd)
+{
+	int r = loop_add(s->loop, &s->source, fd, EPOLLIN, socket_ready);
+
+	if (r < 0)
+		return r;
+	r = device_streams_start(s->dev, s->loop, stream_event);
+	if (r < 0)
+		stop_sources(s);
+	return r;
+}
+
+static void open_connection(struct vfio_server *s, int fd)
+{
+	struct vfio_half *h;
+
+	vfio_begin(s);
+	h = s->half;
+	h->cursor = (struct conn_cursor)CONN_CURSOR_INIT;
+	h->state = VFIO_HELLO;
+	h->faulty = 0;
+	conn_attach_fresh(&s->conn, &s->shared->conn, &h->cursor, fd, vuser_len);
+	device_streams_reset(s->dev);
+	vfio_reset(s, UMDEV_RESET_OPEN);
+	vfio_commit(s);
+}
+
+int vfio_server_connect(struct vfio_server *s, int fd)
+{
+	_cleanup_close_ int owned = fd;
+	bool was_faulty = s->half->faulty;
+	int r;
+
+	if (s->half->state != VFIO_CLOSED)
+		return -EBUSY;
+	r = clear_bars(s);
+	if (r < 0)
+		return r;
+	r = start_sources(s, fd);
+	if (r < 0)
+		return r;
+	s->complained = 0;
+	s->held = false;
+	open_connection(s, take_fd(&owned));
+	if (was_faulty)
+		s->ops->faulty(s->dev, "");
+	watch_hello(s);
+	return 0;
+}
+
+/* ---- begin and end of a life ---- */
+
+static int bar_map(struct vfio_server *s, unsigned i)
+{
+	size_t size = page_round(s->dev->type->pci->bar[i].size);
+	struct stat st;
+	void *p;
+
+	if (fstat(s->shared->bar_fd[i], &st) < 0 || (uint64_t)st.st_size != size)
+		return -EUCLEAN;
+	p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, s->shared->bar_fd[i], 0);
+	if (p == MAP_FAILED)
+		return -errno;
+	s->bar_mem[i] = p;
+	return 0;
+}
+
+static int bar_create(struct vfio_server *s, unsigned i)
+{
+	_cleanup_close_ int fd = memfd_create("umdev-bar", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	if (fd < 0 || ftruncate(fd, page_round(s->dev->type->pci->bar[i].size)) < 0 ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+		return -errno;
+	s->shared->bar_fd[i] = take_fd(&fd);
+	return bar_map(s, i);
+}
+
+static int bars_init(struct vfio_server *s, enum umdev_init how)
+{
+	for (unsigned i = 0; i < 6; i++) {
+		bool wanted = s->dev->type->pci->bar[i].flags & UMDEV_BAR_MMAP;
+		int r = 0;
+
+		if (wanted)
+			r = how == UMDEV_FRESH ? bar_create(s, i) : bar_map(s, i);
+		else if (how == UMDEV_RESUME && s->shared->bar_fd[i] != -1)
+			r = -EUCLEAN;
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static void shared_init(struct vfio_server *s, size_t size)
+{
+	struct vfio_shared *shared = s->shared;
+
+	shared->magic = VFIO_MAGIC;
+	shared->layout = VFIO_LAYOUT;
+	shared->half_size = s->half_size;
+	shared->state_version = s->dev->type->state_version;
+	shared->size = size;
+	shared->ab = (struct ab){ 0 };
+	memset(shared->effects, 0, sizeof(shared->effects));
+	memset(shared->bar_fd, -1, sizeof(shared->bar_fd));
+	memset(shared->irq_fd, -1, sizeof(shared->irq_fd));
+	shared->conn.fd = -1;
+	memset(vfio_half_at(s, 0), 0, 2 * s->half_size);
+	work_on(s, 0);
+	s->half->cursor = (struct conn_cursor)CONN_CURSOR_INIT;
+	memcpy(s->half->config, s->pci.init, VFIO_CONFIG);
+	reset_msix_table(s);
+}
+
+static bool effects_are_possible(const struct vfio_effects *e)
+{
+	uint64_t bytes = 0;
+
+	if (e->irq.op > VFIO_IRQ_OP_RELEASE || e->n_close > CONN_FDS ||
+	    e->n_redo > VFIO_REDO_ENTRIES || e->redo_len > sizeof(e->redo_data) ||
+	    !range_fits(e->irq.first, e->irq.count, VFIO_IRQ_FDS) ||
+	    (e->irq.op == VFIO_IRQ_OP_ARM && e->irq.count > VFIO_MAX_FDS))
+		return e->irq.op == VFIO_IRQ_OP_NONE && !e->n_close && !e->n_redo;
+	for (uint32_t i = 0; i < e->n_redo; i++)
+		bytes += e->redo[i].len;
+	return bytes <= e->redo_len;
+}
+
+static bool half_is_possible(const struct vfio_server *s, const struct vfio_half *h)
+{
+	for (unsigned i = 0; i < UMDEV_DMA_MESSAGES; i++) {
+		if (h->message[i].state > VFIO_MESSAGE_DROPPED ||
+		    h->message[i].len > UMDEV_DMA_MESSAGE_MAX)
+			return false;
+	}
+	for (unsigned slot = VFIO_IRQ_FDS; slot < 64 * VFIO_IRQ_WORDS; slot++) {
+		if (bit_is_set(h->signal, slot))
+			return false;
+	}
+	return h->state <= VFIO_CLOSING && h->reported <= 1 + VFIO_CLOSE_FAULT &&
+	       (h->state != VFIO_CLOSING || h->reported) && h->wait.waiting <= 1 &&
+	       (!h->wait.waiting || h->wait.command == VUSER_DMA_UNMAP ||
+		h->wait.command == VUSER_RESET) &&
+	       h->client_fds <= VFIO_MAX_FDS && pci_config_is_possible(&s->pci, h->config);
+}
+
+static int shared_check(struct vfio_server *s, size_t size)
+{
+	struct vfio_shared *shared = s->shared;
+
+	if (shared->magic != VFIO_MAGIC || shared->layout != VFIO_LAYOUT ||
+	    shared->half_size != s->half_size || shared->size != size ||
+	    shared->state_version != s->dev->type->state_version || shared->ab.cur > 1)
+		return -EUCLEAN;
+	work_on(s, shared->ab.cur);
+	shared->close_text[sizeof(shared->close_text) - 1] = '\0';
+	for (unsigned i = 0; i < VFIO_IRQ_FDS; i++) {
+		if (shared->irq_fd[i] < -1)
+			return -EUCLEAN;
+	}
+	if (!half_is_possible(s, s->half) || !effects_are_possible(s->effects))
+		return -EUCLEAN;
+	if (s->half->state != VFIO_CLOSED)
+		return conn_attach_resume(&s->conn, &shared->conn, &s->half->cursor, vuser_len);
+	/* Whoever asked for a connection that was not opened yet still has its socket. */
+	shared->conn.fd = -1;
+	return 0;
+}
+
+static int init_device(struct vfio_server *s, enum umdev_init how)
+{
+	int r;
+
+	/* A resumed device is looked at as it is: what its half still owes comes later. */
+	if (how == UMDEV_RESUME) {
+		r = s->dev->type->ops->init(s->dev, how);
+	} else {
+		vfio_begin(s);
+		r = s->dev->type->ops->init(s->dev, how);
+		if (r < 0)
+			vfio_abort(s);
+		else
+			vfio_commit(s);
+	}
+	s->initialised = r >= 0;
+	return r;
+}
+
+static int life_init(struct vfio_server *s, enum umdev_init how, size_t size,
+		     const struct stream_last_life *last)
+{
+	int r = 0;
+
+	pci_layout_init(&s->pci, s->dev->type->pci);
+	if (how == UMDEV_FRESH)
+		shared_init(s, size);
+	else
+		r = shared_check(s, size);
+	if (r >= 0)
+		r = bars_init(s, how);
+	if (r >= 0)
+		r = dma_table_new(&s->shared->dma, how == UMDEV_RESUME, &s->dma);
+	if (r >= 0 && how == UMDEV_RESUME) {
+		r = dma_apply(s->dma, &s->effects->dma);
+		if (r != -EUCLEAN)
+			r = 0; /* a file that cannot be mapped any more: those addresses fault */
+		s->effects->dma.op = DMA_OP_NONE;
+	}
+	if (r < 0)
+		return r;
+	r = device_streams_attach(s->dev, how, last);
+	return r < 0 ? r : init_device(s, how);
+}
+
+int vfio_server_new(struct umdev_device *dev, struct loop *loop, void *shared, size_t size,
+		    enum umdev_init how, const struct stream_last_life *last,
+		    const struct vfio_server_ops *ops, struct vfio_server **ret)
+{
+	struct vfio_server *s = calloc(1, sizeof(*s));
+	int r;
+
+	assert(size >= vfio_shared_size(dev->type));
+	if (!s)
+		return -ENOMEM;
+	s->dev = dev;
+	s->loop = loop;
+	s->ops = ops;
+	s->shared = shared;
+	s->half_size = half_size_of(dev->type);
+	s->source = (struct loop_fd)LOOP_FD_INIT;
+	dev->vfio = s;
+	r = life_init(s, how, size, last);
+	if (r < 0) {
+		vfio_server_free(s);
+		return r;
+	}
+	*ret = s;
+	return 0;
+}
+
+void vfio_server_free(struct vfio_server *s)
+{
+	if (!s)
+		return;
+	stop_sources(s);
+	if (s->initialised && s->dev->type->ops->fini)
+		s->dev->type->ops->fini(s->dev);
+	dma_table_free(s->dma);
+	for (unsigned i = 0; i < 6; i++) {
+		if (s->bar_mem[i])
+			munmap(s->bar_mem[i], page_round(s->dev->type->pci->bar[i].size));
+	}
+	s->dev->vfio = NULL;
+	free(s);
+}
+
+int vfio_server_resume(struct vfio_server *s, bool crashed)
+{
+	int r;
+
+	finish(s);
+	if (s->half->faulty)
+		s->ops->faulty(s->dev, "a request crashed the device again and again");
+	if (s->half->state == VFIO_CLOSED && s->half->reported)
+		report_closed(s);
+	if (s->half->state == VFIO_CLOSING)
+		quiesce_to_close(s);
+	if (!is_connected(s))
+		return 0;
+	if (!crashed)
+		conn_untry(&s->conn);
+	r = start_sources(s, s->shared->conn.fd);
+	if (r < 0) {
+		vfio_server_disconnect(s, VFIO_CLOSE_FAULT, strerror(-r));
+		return r;
+	}
+	watch_hello(s);
+	if (s->half->wait.waiting)
+		start_wait(s);
+	serve(s);
+	return 0;
+}
+
+void vfio_each_fd(struct vfio_server *s, void (*fn)(void *, int), void *arg)
+{
+	const struct vfio_effects *e = s->effects;
+
+	if (s->half->state != VFIO_CLOSED)
+		conn_each_fd(&s->conn, &s->half->cursor, fn, arg);
+	dma_each_fd(&s->shared->dma, fn, arg);
+	for (unsigned i = 0; i < 6; i++) {
+		if (s->shared->bar_fd[i] >= 0)
+			fn(arg, s->shared->bar_fd[i]);
+	}
+	for (unsigned i = 0; i < VFIO_IRQ_FDS; i++) {
+		if (s->shared->irq_fd[i] >= 0)
+			fn(arg, s->shared->irq_fd[i]);
+	}
+	for (unsigned i = 0; e->irq.op == VFIO_IRQ_OP_ARM && i < e->irq.count; i++)
+		fn(arg, e->irq.fd[i]);
+	for (unsigned i = 0; i < e->n_close; i++)
+		fn(arg, e->close_fd[i]);
+}
