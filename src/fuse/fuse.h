@@ -16,7 +16,8 @@
 
 struct fuse_door;
 
-/* 0 / -errno (text left with err_set). The tree must outlive the door. */
+/* Makes the directory mount_point when it is missing. 0 / -errno (text left with err_set); -EBUSY:
+ * a live tree is mounted there. The tree must outlive the door. */
 int fuse_door_open(struct tree *tree, struct loop *loop, const char *mount_point,
 		   struct fuse_door **ret);
 /* Unmounts. Requests that wait are answered -ENODEV. Accepts NULL. */

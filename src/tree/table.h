@@ -74,8 +74,6 @@ unsigned table_count_dirs(const struct tree_ref *dir);
 const char *table_name(struct tree_node *node, const struct tree_group *group, unsigned index,
 		       char *buf);
 
-/* The directory that holds ref; of the root the root. */
-struct tree_ref tree_up(const struct tree_ref *ref);
 struct tree_node *node_find(struct tree *t, uint64_t ino); /* by the id in ino, or NULL */
 
 #endif

@@ -149,6 +149,8 @@ void tree_put(struct tree *t, struct tree_node *node);
 
 struct tree_ref tree_root(struct tree *t);
 struct tree_ref tree_ref_of(struct tree_node *node); /* the node itself */
+/* The directory that holds ref; of the root the root. */
+struct tree_ref tree_up(const struct tree_ref *ref);
 /* 0 / -ENOENT. A removed node is found as long as it is held. */
 int tree_find_ino(struct tree *t, uint64_t ino, struct tree_ref *ret);
 int tree_lookup(struct tree *t, const struct tree_ref *dir, const char *name,
