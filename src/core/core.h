@@ -68,16 +68,13 @@ struct core_type {
 	const struct umdev_type *desc;
 	char name[64]; /* "<driver>-<type>" */
 	/* Parameters of an mdev: the core's own (label, aggregation, peer_to_peer_resource_uuid),
-	 * then the driver's, in order. */
-	unsigned n_params;
+	 * which are the first n_standard, then the driver's, in order. */
+	unsigned n_params, n_standard;
 	const struct umdev_param *params[CORE_MAX_PARAMS];
-	struct umdev_value *defaults;	       /* n_params of them, owned */
-	int label, aggregation, p2p;	       /* index of these, or -1 */
-	struct umdev_param aggregation_desc;   /* max and unit differ per type */
-	unsigned n_class, n_vendor;	       /* shown under D/mdev/, D/vendor/ ... */
-	uint8_t class_params[CORE_MAX_PARAMS]; /* ... indices of those */
-	uint8_t vendor_params[CORE_MAX_PARAMS];
-	struct mdev_shape *shape; /* tree tables of its mdevs; core/mdev_attr.c */
+	struct umdev_value *defaults;        /* n_params of them, owned */
+	int label, aggregation, p2p;         /* index of these, or -1 */
+	struct umdev_param aggregation_desc; /* max and unit differ per type */
+	struct mdev_shape *shape; /* tree tables of it and its mdevs; core/mdev_attr.c; owned */
 };
 
 /* A type as one parent gives it. Owned by the parent. */
@@ -98,10 +95,10 @@ struct umdev_parent {
 	unsigned n_params; /* the core's own first (parent_standard_params), then the driver's */
 	const struct umdev_param *param_descs[CORE_MAX_PARAMS];
 	struct umdev_value *params; /* n_params of them, owned */
-	bool params_shown;	/* params=on: mdev/, params/, create sugar; off: a kernel's tree */
-	bool remove_waits;	/* remove=wait */
+	bool params_shown;      /* params=on: mdev/, params/, create sugar; off: a kernel's tree */
+	bool remove_waits;      /* remove=wait */
 	const char *p2p_domain; /* text of that parameter, or the name: groups stay inside */
-	bool transient;		/* not written to $UMDEV_CONFIG */
+	bool transient;         /* not written to $UMDEV_CONFIG */
 	struct {
 		const struct umdev_pool *pool;
 		uint64_t capacity, used;
@@ -109,11 +106,12 @@ struct umdev_parent {
 	unsigned n_pools;
 	struct list_node mdevs; /* in order of creation */
 	unsigned n_mdevs;
-	void *priv;		     /* the driver's */
-	struct tree_node *dir;	     /* /devices/virtual/<class>/<name>; NULL: not published yet */
+	void *priv;                  /* the driver's */
+	struct tree_node *dir;       /* /devices/virtual/<class>/<name>; NULL: not published yet */
 	struct tree_node *types_dir; /* mdev_supported_types */
 	struct mdev_type *types;     /* one per driver type, in order, owned */
 	unsigned n_types;
+	struct bus_driver *bus_driver; /* /bus/mdev/drivers/<driver>, shared */
 };
 
 struct umdev_mdev {
@@ -126,24 +124,26 @@ struct umdev_mdev {
 	char *fail_text; /* owned; MDEV_FAILED or a faulty device, else NULL */
 	/* One per parameter of the type, owned; NULL entry: the default. Read by mdev_param(). */
 	struct umdev_value **params;
-	uint32_t params_set;	  /* bit per parameter: was given at or after create */
-	bool opened;		  /* was connected or started once (`fresh` is over) */
-	bool transient;		  /* made by umdevd --one */
-	bool bound;		  /* driver bound: listens when idle */
-	bool connected;		  /* counted in group->n_connected; also in MDEV_REMOVING */
+	uint32_t params_set; /* bit per parameter: was given at or after create */
+	bool opened;         /* was connected or started once (`fresh` is over) */
+	bool transient;      /* made by umdevd --one */
+	bool bound;          /* driver bound: listens when idle */
+	bool charged, listening,
+		made;             /* units taken, ops->mdev_listen done, hooks->mdev_create done */
+	bool connected;           /* counted in group->n_connected; also in MDEV_REMOVING */
 	struct mdev_group *group; /* NULL: not bound, or MDEV_NEW */
 	struct list_node group_node, parent_node, hash_node;
-	struct tree_node *dir;		 /* D; NULL while MDEV_NEW */
-	struct attr_wait *remove_wait;	 /* the writer of a removal that waits ... */
-	struct attr_wait *force_wait;	 /* ... and of the force that came on top of it */
-	struct attr_wait *param_wait;	 /* one live change at a time: EBUSY for a second */
-	unsigned param_pending;		 /* its parameter ... */
+	struct tree_node *dir;           /* D; NULL while MDEV_NEW */
+	struct attr_wait *remove_wait;   /* the writer of a removal that waits ... */
+	struct attr_wait *force_wait;    /* ... and of the force that came on top of it */
+	struct attr_wait *param_wait;    /* one live change at a time: EBUSY for a second */
+	unsigned param_pending;          /* its parameter ... */
 	struct umdev_value *param_value; /* ... and new value, owned; NULL: none */
-	uint32_t vfio_number;		 /* vfio-dev/vfio<n> */
-	int dir_fd;			 /* $RUN/dev/<uuid>; set by ops->mdev_listen; -1: none. */
-	char *dir_path;			 /* Both owned: closed, freed after ops->mdev_unlisten */
-	void *priv;			 /* the driver's */
-	void *manager;			 /* struct listener of the manager, or NULL */
+	uint32_t vfio_number;            /* vfio-dev/vfio<n> */
+	int dir_fd;                      /* $RUN/dev/<uuid>; set by ops->mdev_listen; -1: none. */
+	char *dir_path;                  /* Both owned: closed, freed after ops->mdev_unlisten */
+	void *priv;                      /* the driver's */
+	void *manager;                   /* struct listener of the manager, or NULL */
 };
 
 /* What happened, for `umdev monitor`, state files and uevents. Text is valid during the call. */
@@ -161,21 +161,23 @@ enum core_event_type {
 	CORE_MDEV_STATE, /* state changed; detail: its name or the failure */
 	CORE_MDEV_PARAM, /* detail: name=value (secret: name only) */
 	CORE_MDEV_GROUP, /* detail: number */
-	CORE_UEVENT,	 /* synthesised by a write to uevent; detail: the words */
+	CORE_UEVENT,     /* synthesised by a write to uevent; detail: the words */
 };
-/* Events come when the tree shows the new state: after what was added, before what is freed. */
+/* Events come when what was added is complete, and while what goes can still be named. */
 struct core_event {
 	enum core_event_type type;
 	const struct umdev_parent *parent; /* NULL for drivers, classes and their uevents */
-	const struct umdev_mdev *mdev;	   /* NULL for parent events */
-	const char *detail;		   /* or NULL */
+	const struct umdev_mdev *mdev;     /* NULL for parent events */
+	const char *detail;                /* or NULL */
 	const char *devpath, *subsystem;   /* CORE_UEVENT only */
 };
+
+#define CORE_UEVENT_ENV 16
 
 /* The kernel's messages that an event stands for (none for some). */
 struct core_uevent {
 	const char *action, *devpath, *subsystem;
-	const char *env[9]; /* further "KEY=VALUE", NULL-terminated; no SEQNUM */
+	const char *env[CORE_UEVENT_ENV + 1]; /* further "KEY=VALUE", NULL-terminated; no SEQNUM */
 };
 /* Calls fn for each, in the kernel's order. MAJOR and MINOR are left out: there is no such node. */
 void core_event_uevents(const struct core_event *event,
@@ -208,15 +210,16 @@ struct core {
 	void *ops_arg;
 	struct core_type *types; /* of all drivers, owned */
 	unsigned n_types;
-	struct list_node parents;   /* by name */
-	struct list_node groups;    /* struct mdev_group.node */
-	struct uuid_map mdevs;	    /* all mdevs by UUID, those being removed included */
-	struct uuid_map p2p_groups; /* groups by p2p, where the type has one */
+	struct list_node parents;     /* by name */
+	struct list_node driver_dirs; /* struct bus_driver: drivers shown on bus mdev */
+	struct list_node groups;      /* struct mdev_group.node */
+	struct uuid_map mdevs;        /* all mdevs by UUID, those being removed included */
+	struct uuid_map p2p_groups;   /* groups by p2p, where the type has one */
 	struct number_set group_numbers, vfio_numbers;
-	unsigned first_group;	/* lowest iommu group number we may use: above the host's */
+	unsigned first_group;   /* lowest iommu group number we may use: above the host's */
 	bool drivers_autoprobe; /* shown and kept; mdevs bind by create and bind only */
 	/* fixed nodes of the tree */
-	struct tree_node *devices_virtual, *class_dir, *mdev_bus, *bus_devices, *bus_drivers,
+	struct tree_node *devices_virtual, *class_dir, *mdev_bus, *bus, *bus_devices, *bus_drivers,
 		*iommu_groups, *class_vfio, *class_vfio_dev, *virtual_vfio;
 };
 
@@ -239,7 +242,7 @@ struct umdev_parent *parent_find(struct core *core, const char *name);
 /* `spec` is what is written to create: UUID[,key=value...] (docs/abi.md has the grammar). */
 int mdev_create(struct mdev_type *type, const char *spec, size_t len, struct umdev_mdev **ret);
 enum mdev_remove_how {
-	MDEV_REMOVE,	   /* EBUSY while in use, or waits with remove=wait */
+	MDEV_REMOVE,       /* EBUSY while in use, or waits with remove=wait */
 	MDEV_REMOVE_FORCE, /* surprise removal */
 };
 /* 0, -EBUSY, -ENODEV (is being removed), or TREE_LATER: answered through wait (may be NULL). */
@@ -264,7 +267,7 @@ int param_index(const struct core_type *type, const char *name); /* or -ENOENT, 
 /* Text (with or without one "\n") -> value; static checks only. -EINVAL, -ERANGE. */
 int param_parse(const struct umdev_param *desc, const char *text, size_t len,
 		struct umdev_value *ret);
-const char *param_type_name(enum umdev_param_type type);	     /* "u32" ... */
+const char *param_type_name(enum umdev_param_type type);             /* "u32" ... */
 const char *param_writable_name(enum umdev_param_writable writable); /* "idle" ... */
 /* Largest value of a pool-backed parameter that the free units allow now. */
 uint64_t param_available(const struct umdev_mdev *mdev, unsigned index);

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: MIT */
+/* The whole: fixed directories of the tree, and what parent halves may ask (umdev/parent.h). */
+#include <stdarg.h>
+#include <string.h>
+#include "base/err.h"
+#include "core/private.h"
+
+/* Makes directory `name` in `parent`; after one failure (*error set) nothing any more. */
+static struct tree_node *dir(struct core *core, struct tree_node *parent, const char *name,
+			     const struct tree_kind *kind, int *error)
+{
+	struct tree_node *node = NULL;
+
+	if (!*error) {
+		node = tree_add(&core->tree, parent, name, kind, core);
+		*error = node ? 0 : -ENOMEM;
+	}
+	return node;
+}
+
+static int fixed_dirs(struct core *core)
+{
+	struct tree_node *root = &core->tree.root;
+	const struct tree_kind *plain = &core_dir_kind;
+	struct tree_node *bus, *class, *devices, *kernel;
+	int error = 0;
+
+	bus = dir(core, root, "bus", plain, &error);
+	class = dir(core, root, "class", plain, &error);
+	devices = dir(core, root, "devices", plain, &error);
+	kernel = dir(core, root, "kernel", plain, &error);
+	core->class_dir = class;
+	core->bus = dir(core, bus, "mdev", &bus_kind, &error);
+	core->bus_devices = dir(core, core->bus, "devices", plain, &error);
+	core->bus_drivers = dir(core, core->bus, "drivers", plain, &error);
+	core->mdev_bus = dir(core, class, "mdev_bus", plain, &error);
+	core->class_vfio = dir(core, class, "vfio", plain, &error);
+	core->class_vfio_dev = dir(core, class, "vfio-dev", plain, &error);
+	core->devices_virtual = dir(core, devices, "virtual", plain, &error);
+	core->virtual_vfio = dir(core, core->devices_virtual, "vfio", plain, &error);
+	core->iommu_groups = dir(core, kernel, "iommu_groups", plain, &error);
+	return error;
+}
+
+int core_init(struct core *core, const struct umdev_parent_driver *const *drivers,
+	      const struct core_ops *ops, void *ops_arg)
+{
+	int error;
+
+	*core = (struct core){
+		.drivers = drivers,
+		.ops = ops,
+		.ops_arg = ops_arg,
+		.mdevs = UUID_MAP_INIT(struct umdev_mdev, hash_node, uuid),
+		.p2p_groups = UUID_MAP_INIT(struct mdev_group, hash_node, p2p),
+		.drivers_autoprobe = true,
+	};
+	list_init(&core->parents);
+	list_init(&core->driver_dirs);
+	list_init(&core->groups);
+	error = tree_init(&core->tree);
+	if (error < 0)
+		return error;
+	error = fixed_dirs(core);
+	if (!error)
+		error = core_types_init(core);
+	if (error < 0)
+		core_fini(core);
+	return error;
+}
+
+void core_fini(struct core *core)
+{
+	assert(list_is_empty(&core->parents));
+	tree_fini(&core->tree);
+	core_types_fini(core);
+	uuid_map_fini(&core->mdevs);
+	uuid_map_fini(&core->p2p_groups);
+	number_set_fini(&core->group_numbers);
+	number_set_fini(&core->vfio_numbers);
+}
+
+void *umdev_parent_priv(const struct umdev_parent *parent)
+{
+	return parent->priv;
+}
+
+void umdev_parent_set_priv(struct umdev_parent *parent, void *priv)
+{
+	parent->priv = priv;
+}
+
+void *umdev_mdev_priv(const struct umdev_mdev *mdev)
+{
+	return mdev->priv;
+}
+
+void umdev_mdev_set_priv(struct umdev_mdev *mdev, void *priv)
+{
+	mdev->priv = priv;
+}
+
+const char *umdev_parent_name(const struct umdev_parent *parent)
+{
+	return parent->name;
+}
+
+struct umdev_parent *umdev_mdev_parent(const struct umdev_mdev *mdev)
+{
+	return mdev->parent;
+}
+
+const struct umdev_type *umdev_mdev_type(const struct umdev_mdev *mdev)
+{
+	return mdev->type->desc;
+}
+
+const char *umdev_mdev_uuid(const struct umdev_mdev *mdev)
+{
+	return mdev->uuid_text;
+}
+
+const struct umdev_value *umdev_mdev_param(const struct umdev_mdev *mdev, const char *name)
+{
+	const struct core_type *info = mdev->type->info;
+
+	for (unsigned i = 0; i < info->n_params; i++)
+		if (strcmp(info->params[i]->name, name) == 0)
+			return mdev_param(mdev, i);
+	return NULL;
+}
+
+int umdev_mdev_dirfd(const struct umdev_mdev *mdev)
+{
+	return mdev->dir_fd;
+}
+
+const char *umdev_mdev_dir(const struct umdev_mdev *mdev)
+{
+	return mdev->dir_path;
+}
+
+void umdev_explain(const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	err_vset(0, format, args);
+	va_end(args);
+}

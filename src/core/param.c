@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The way of a parameter write, the same for every door:
+ *
+ *   form -> no change? -> may it change now? -> limits -> group or pool -> driver ->
+ *   the worker, if it serves and the parameter is live -> commit and tell
+ *
+ * A refusal at any step leaves the old value, the pools and the group as they were. Units are
+ * taken before the driver is asked and, while a worker is being asked, cover both values.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include "base/err.h"
+#include "base/str.h"
+#include "core/private.h"
+
+const struct umdev_value *mdev_param(const struct umdev_mdev *mdev, unsigned index)
+{
+	const struct umdev_value *own = mdev->params[index];
+
+	return own ? own : &mdev->type->info->defaults[index];
+}
+
+int param_index(const struct core_type *type, const char *name)
+{
+	const char *names[CORE_MAX_PARAMS + 1];
+	const char *near;
+
+	for (unsigned i = 0; i < type->n_params; i++) {
+		if (strcmp(type->params[i]->name, name) == 0)
+			return (int)i;
+		names[i] = type->params[i]->name;
+	}
+	names[type->n_params] = NULL;
+	near = err_nearest(name, names);
+	if (near)
+		return err_set(-ENOENT, "%s has no parameter '%s'; did you mean '%s'?", type->name,
+			       name, near);
+	return err_set(-ENOENT, "%s has no parameter '%s'; `umdev types` lists what it has",
+		       type->name, name);
+}
+
+int param_store(struct umdev_mdev *mdev, unsigned index, const struct umdev_value *value)
+{
+	if (!mdev->params[index]) {
+		mdev->params[index] = malloc(sizeof(*value));
+		if (!mdev->params[index])
+			return -ENOMEM;
+	}
+	*mdev->params[index] = *value;
+	mdev->params_set |= UINT32_C(1) << index;
+	return 0;
+}
+
+static bool is_set(const struct umdev_mdev *mdev, unsigned index)
+{
+	return mdev->params_set & UINT32_C(1) << index;
+}
+
+/* 0, -EACCES for ever, -EBUSY in this state. */
+static int check_writable(const struct umdev_mdev *mdev, unsigned index)
+{
+	const struct umdev_param *desc = mdev->type->info->params[index];
+	enum umdev_param_writable writable = desc->writable;
+
+	if (writable == UMDEV_W_NEVER)
+		return err_set(-EACCES, "%s is read-only", desc->name);
+	if (writable == UMDEV_W_CREATE)
+		return err_set(-EACCES, "%s can only be given when the device is created",
+			       desc->name);
+	if (writable == UMDEV_W_ONCE && is_set(mdev, index))
+		return err_set(-EBUSY, "%s can be set once and was; create the device anew",
+			       desc->name);
+	if (writable <= UMDEV_W_FRESH && mdev->opened)
+		return err_set(-EBUSY,
+			       "%s cannot change after the first connection; create the "
+			       "device anew",
+			       desc->name);
+	if (writable <= UMDEV_W_IDLE && mdev_in_use(mdev))
+		return err_set(-EBUSY,
+			       "%s cannot change while %s is %s; disconnect its client first",
+			       desc->name, mdev->uuid_text, mdev_state_name(mdev->state));
+	if (mdev->param_value)
+		return err_set(-EBUSY, "%s: another change of %s is under way", desc->name,
+			       mdev->uuid_text);
+	return 0;
+}
+
+static int check_group(struct umdev_mdev *mdev, const struct uuid *p2p)
+{
+	if (mdev->group && group_in_use(mdev->group))
+		return err_set(-EBUSY, "%s: a device of its group is in use; disconnect it first",
+			       mdev->uuid_text);
+	return group_may_join(mdev->core, mdev->parent, p2p);
+}
+
+static void tell(struct umdev_mdev *mdev, unsigned index)
+{
+	const struct umdev_param *desc = mdev->type->info->params[index];
+	char detail[2 * UMDEV_VALUE_TEXT];
+
+	if (desc->secret)
+		str_format(detail, sizeof(detail), "%s", desc->name);
+	else
+		str_format(detail, sizeof(detail), "%s=%s", desc->name,
+			   mdev_param(mdev, index)->text);
+	mdev_event(mdev, CORE_MDEV_PARAM, detail);
+	mdev_dirty(mdev);
+}
+
+static struct pool_units units_max(const struct pool_units *a, const struct pool_units *b)
+{
+	struct pool_units max;
+
+	for (unsigned p = 0; p < UMDEV_MAX_POOLS; p++)
+		max.n[p] = a->n[p] > b->n[p] ? a->n[p] : b->n[p];
+	return max;
+}
+
+/* A change whose checks have passed up to here. */
+struct change {
+	struct umdev_mdev *mdev;
+	unsigned index;
+	const struct umdev_value *value;
+	struct pool_units before, after, held; /* held: what is taken while it is undecided */
+};
+
+static int change_begin(struct change *c)
+{
+	const struct core_type *info = c->mdev->type->info;
+	int error = pool_cost(info, c->mdev, -1, NULL, &c->before);
+
+	if (!error)
+		error = pool_cost(info, c->mdev, (int)c->index, c->value, &c->after);
+	if (error < 0)
+		return err_set(error, "%s: %s is more than any pool holds",
+			       info->params[c->index]->name, c->value->text);
+	c->held = units_max(&c->before, &c->after);
+	return pool_change(c->mdev->parent, &c->before, &c->held);
+}
+
+static void change_end(struct change *c, bool committed)
+{
+	int error = pool_change(c->mdev->parent, &c->held, committed ? &c->after : &c->before);
+
+	assert(error == 0); /* gives back only */
+}
+
+static int change_commit(struct change *c)
+{
+	struct umdev_mdev *mdev = c->mdev;
+	struct uuid p2p;
+	int error = 0;
+
+	/* A group's value was stored when the device was made: keeping it cannot fail after the
+	 * move. */
+	if ((int)c->index == mdev->type->info->p2p && mdev->group) {
+		uuid_parse(c->value->text, UUID_TEXT - 1, &p2p);
+		error = group_move(mdev, &p2p);
+	}
+	if (!error)
+		error = param_store(mdev, c->index, c->value);
+	change_end(c, !error);
+	if (!error)
+		tell(mdev, c->index);
+	return error;
+}
+
+/* Must a worker agree? The core's own parameters mean nothing to a device half. */
+static bool asks_worker(const struct umdev_mdev *mdev, unsigned index)
+{
+	return mdev_in_use(mdev) && index >= mdev->type->info->n_standard;
+}
+
+static int change_ask(struct change *c, struct attr_wait *wait)
+{
+	struct umdev_mdev *mdev = c->mdev;
+	struct umdev_value *copy = malloc(sizeof(*copy));
+	int error = -ENOMEM;
+
+	if (copy) {
+		*copy = *c->value;
+		mdev->param_value = copy;
+		mdev->param_pending = c->index;
+		error = mdev->core->ops->param_live(mdev->core->ops_arg, mdev,
+						    mdev->type->info->params[c->index], copy);
+	}
+	if (error < 0) {
+		free(copy);
+		mdev->param_value = NULL;
+		change_end(c, false);
+		return error;
+	}
+	if (wait)
+		attr_hold(&mdev->param_wait, wait);
+	return TREE_LATER;
+}
+
+static int change_check(struct umdev_mdev *mdev, unsigned index, const struct umdev_value *value)
+{
+	const struct core_type *info = mdev->type->info;
+	struct uuid p2p;
+	int error = check_writable(mdev, index);
+
+	if (!error)
+		error = value_check(info->params[index], value);
+	if (!error && (int)index == info->p2p) {
+		uuid_parse(value->text, UUID_TEXT - 1, &p2p);
+		error = check_group(mdev, &p2p);
+	}
+	return error;
+}
+
+/* Of the core's own parameters only aggregation means something to a driver. */
+static int change_ask_driver(struct change *c)
+{
+	const struct core_type *info = c->mdev->type->info;
+	const struct umdev_parent_driver *driver = c->mdev->parent->driver;
+	bool concerned = c->index >= info->n_standard || (int)c->index == info->aggregation;
+	int error;
+
+	if (!driver->param_check || !concerned)
+		return 0;
+	error = driver->param_check(c->mdev, info->params[c->index], c->value);
+	if (error < 0)
+		change_end(c, false);
+	return error;
+}
+
+int param_set_index(struct umdev_mdev *mdev, unsigned index, const char *text, size_t len,
+		    struct attr_wait *wait)
+{
+	const struct umdev_param *desc = mdev->type->info->params[index];
+	struct umdev_value value;
+	struct change c = { .mdev = mdev, .index = index, .value = &value };
+	int error;
+
+	if (mdev->state == MDEV_REMOVING)
+		return err_set(-ENODEV, "%s is being removed", mdev->uuid_text);
+	error = value_parse(desc, text, len, &value);
+	if (error < 0)
+		return error;
+	if (strcmp(value.text, mdev_param(mdev, index)->text) == 0) {
+		/* Confirming the default of a required parameter is giving it. */
+		if (desc->required)
+			mdev->params_set |= UINT32_C(1) << index;
+		return 0;
+	}
+	error = change_check(mdev, index, &value);
+	if (!error)
+		error = change_begin(&c);
+	if (!error)
+		error = change_ask_driver(&c);
+	if (error < 0)
+		return error;
+	return asks_worker(mdev, index) ? change_ask(&c, wait) : change_commit(&c);
+}
+
+int param_set(struct umdev_mdev *mdev, const char *name, const char *text, size_t len,
+	      struct attr_wait *wait)
+{
+	int index = param_index(mdev->type->info, name);
+
+	return index < 0 ? index : param_set_index(mdev, (unsigned)index, text, len, wait);
+}
+
+/* The pending change, with its units as change_begin left them. */
+static void change_resume(struct change *c, struct umdev_mdev *mdev)
+{
+	*c = (struct change){ .mdev = mdev,
+			      .index = mdev->param_pending,
+			      .value = mdev->param_value };
+	pool_cost(mdev->type->info, mdev, -1, NULL, &c->before);
+	pool_cost(mdev->type->info, mdev, (int)c->index, c->value, &c->after);
+	c->held = units_max(&c->before, &c->after);
+}
+
+void core_param_done(struct umdev_mdev *mdev, int error)
+{
+	_cleanup_free_ struct umdev_value *value = NULL;
+	struct change c;
+	int result;
+
+	if (!mdev->param_value)
+		return; /* the device was abandoned meanwhile */
+	change_resume(&c, mdev);
+	value = TAKE(mdev->param_value);
+	if (error) {
+		change_end(&c, false);
+		result = -error;
+	} else {
+		result = change_commit(&c);
+	}
+	attr_done(&mdev->param_wait, result);
+}
+
+void param_abandon(struct umdev_mdev *mdev)
+{
+	if (mdev->param_value)
+		core_param_done(mdev, ENODEV);
+}

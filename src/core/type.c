@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT */
+/* Types: a driver's tables completed with the parameters that belong to the core. */
+#include <stdlib.h>
+#include <string.h>
+#include "base/err.h"
+#include "base/str.h"
+#include "core/private.h"
+
+#define NAMES 32 /* that a wrong word is compared with */
+
+static const struct umdev_param label_desc = {
+	.name = "label",
+	.description = "a name for people; commands find the device by it when it is unique",
+	.type = UMDEV_STRING,
+	.writable = UMDEV_W_LIVE,
+};
+
+static const struct umdev_param p2p_desc = {
+	.name = "peer_to_peer_resource_uuid",
+	.description = "devices with the same value share one owner, worker and group; "
+		       "random when not given",
+	.type = UMDEV_UUID,
+	.writable = UMDEV_W_IDLE,
+};
+
+static const struct umdev_param aggregation_desc = {
+	.name = "aggregation",
+	.description = "how many instances of the type this one device is made of",
+	.def = "1",
+	.min = 1,
+	.type = UMDEV_U32,
+	.writable = UMDEV_W_IDLE,
+};
+
+static int add_param(struct core_type *info, const struct umdev_param *desc)
+{
+	assert(info->n_params < CORE_MAX_PARAMS);
+	info->params[info->n_params] = desc;
+	return (int)info->n_params++;
+}
+
+static void add_aggregation(struct core_type *info)
+{
+	info->aggregation_desc = aggregation_desc;
+	info->aggregation_desc.max = info->desc->max_aggregation;
+	for (unsigned p = UMDEV_MAX_POOLS; p-- > 0;)
+		if (info->desc->pool[p].scale)
+			info->aggregation_desc.pool = info->driver->pools[p].name;
+	info->aggregation_desc.unit = info->aggregation_desc.pool;
+	info->aggregation = add_param(info, &info->aggregation_desc);
+}
+
+static int type_init(struct core_type *info, const struct umdev_parent_driver *driver,
+		     const struct umdev_type *desc)
+{
+	const struct umdev_param *const *p = desc->params;
+
+	info->driver = driver;
+	info->desc = desc;
+	str_format(info->name, sizeof(info->name), "%s-%s", driver->name, desc->name);
+	info->label = info->aggregation = info->p2p = -1;
+	if (desc->label)
+		info->label = add_param(info, &label_desc);
+	if (desc->max_aggregation > 1)
+		add_aggregation(info);
+	if (desc->p2p)
+		info->p2p = add_param(info, &p2p_desc);
+	info->n_standard = info->n_params;
+	for (; p && *p; p++)
+		add_param(info, *p);
+	info->defaults = calloc(info->n_params + 1, sizeof(*info->defaults));
+	if (!info->defaults)
+		return -ENOMEM;
+	for (unsigned i = 0; i < info->n_params; i++)
+		value_default(info->params[i], &info->defaults[i]);
+	info->shape = mdev_shape_new(info);
+	return info->shape ? 0 : -ENOMEM;
+}
+
+int core_types_init(struct core *core)
+{
+	unsigned n = 0;
+	int error = 0;
+
+	for (const struct umdev_parent_driver *const *d = core->drivers; *d; d++)
+		for (const struct umdev_type *t = (*d)->types; t->name; t++)
+			n++;
+	core->types = calloc(n + 1, sizeof(*core->types));
+	if (!core->types)
+		return -ENOMEM;
+	for (const struct umdev_parent_driver *const *d = core->drivers; *d; d++)
+		for (const struct umdev_type *t = (*d)->types; t->name && !error; t++)
+			error = type_init(&core->types[core->n_types++], *d, t);
+	return error;
+}
+
+void core_types_fini(struct core *core)
+{
+	for (unsigned i = 0; i < core->n_types; i++) {
+		mdev_shape_free(core->types[i].shape);
+		free(core->types[i].defaults);
+	}
+	free(core->types);
+	core->types = NULL;
+	core->n_types = 0;
+}
+
+const struct core_type *core_type_of(const struct core *core, const struct umdev_type *desc)
+{
+	for (unsigned i = 0; i < core->n_types; i++)
+		if (core->types[i].desc == desc)
+			return &core->types[i];
+	return NULL;
+}
+
+struct mdev_type *type_find(struct umdev_parent *parent, const char *full_name)
+{
+	const char *names[NAMES + 1], *near;
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < parent->n_types; i++) {
+		if (strcmp(parent->types[i].info->name, full_name) == 0)
+			return &parent->types[i];
+		if (n < NAMES)
+			names[n++] = parent->types[i].info->name;
+	}
+	names[n] = NULL;
+	near = err_nearest(full_name, names);
+	if (near)
+		err_set(-ENOENT, "%s has no type '%s'; did you mean '%s'?", parent->name, full_name,
+			near);
+	else
+		err_set(-ENOENT, "%s has no type '%s'; `umdev types` lists them", parent->name,
+			full_name);
+	return NULL;
+}
