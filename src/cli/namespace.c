@@ -28,6 +28,11 @@ static int fail(const char *what, const char *path)
 	return err_set(-error, "cannot %s %s: %s", what, path, strerror(error));
 }
 
+/* Directories of the tree that come with the first parent of a class (docs/abi.md). */
+static const char *const late[] = {
+	"/class/mtty", "/class/umdev", "/devices/virtual/mtty", "/devices/virtual/umdev", NULL,
+};
+
 /* ---- entering ---- */
 
 static int write_file(const char *path, const char *text)
@@ -206,6 +211,23 @@ static int merge_from(const char *root)
 	return 0;
 }
 
+/*
+ * What does not exist cannot be bound, but its place can be held by a link. A device found through
+ * it has a path outside /sys: enough for mdevctl, not for libudev.
+ */
+static int link_late(const char *tree)
+{
+	for (const char *const *l = late; *l; l++) {
+		char from[PATH_MAX], to[PATH_MAX];
+
+		str_format(from, sizeof(from), "%s%s", tree, *l);
+		str_format(to, sizeof(to), "/sys%s", *l);
+		if (symlink(from, to) < 0 && errno != EEXIST)
+			return fail("make", to);
+	}
+	return 0;
+}
+
 int namespace_merge_sys(const char *run_dir)
 {
 	_cleanup_free_ char *host = str_printf("%s/hostsys", run_dir);
@@ -224,6 +246,8 @@ int namespace_merge_sys(const char *run_dir)
 		r = merge_from(tree);
 	if (r == 0)
 		r = merge_from(host);
+	if (r == 0)
+		r = link_late(tree);
 	return r < 0 ? r : make_read_only("/sys");
 }
 
