@@ -199,7 +199,7 @@ struct core_ops {
 	void (*disconnect)(void *arg, struct umdev_mdev *mdev, bool force);
 	void (*event)(void *arg, const struct core_event *event);
 	/* Something that a restart must know changed (params, group, state); may be called often.
-	 */
+	 * NULL: nobody wants to know. */
 	void (*dirty)(void *arg, struct umdev_mdev *mdev);
 };
 
@@ -238,6 +238,10 @@ int parent_add(struct core *core, const char *name, const char *driver,
 /* Removes its idle mdevs too. -EBUSY: one is in use (named in the text). */
 int parent_remove(struct umdev_parent *parent);
 struct umdev_parent *parent_find(struct core *core, const char *name);
+/* The settings that a parent of this driver takes: the core's own, then the driver's. Returns how
+ * many. */
+unsigned parent_param_list(const struct umdev_parent_driver *driver,
+			   const struct umdev_param *ret[CORE_MAX_PARAMS]);
 
 /* `spec` is what is written to create: UUID[,key=value...] (docs/abi.md has the grammar). */
 int mdev_create(struct mdev_type *type, const char *spec, size_t len, struct umdev_mdev **ret);
@@ -267,6 +271,8 @@ int param_index(const struct core_type *type, const char *name); /* or -ENOENT, 
 /* Text (with or without one "\n") -> value; static checks only. -EINVAL, -ERANGE. */
 int param_parse(const struct umdev_param *desc, const char *text, size_t len,
 		struct umdev_value *ret);
+/* Its default. Asserts that the driver's text for it is valid. */
+void value_default(const struct umdev_param *desc, struct umdev_value *ret);
 const char *param_type_name(enum umdev_param_type type);             /* "u32" ... */
 const char *param_writable_name(enum umdev_param_writable writable); /* "idle" ... */
 /* Largest value of a pool-backed parameter that the free units allow now. */

@@ -55,7 +55,8 @@ void mdev_event(const struct umdev_mdev *mdev, enum core_event_type type, const 
 
 void mdev_dirty(struct umdev_mdev *mdev)
 {
-	mdev->core->ops->dirty(mdev->core->ops_arg, mdev);
+	if (mdev->core->ops->dirty)
+		mdev->core->ops->dirty(mdev->core->ops_arg, mdev);
 }
 
 void mdev_set_state(struct umdev_mdev *mdev, enum mdev_state state, const char *detail)
@@ -179,10 +180,10 @@ static void mdev_unmake(struct umdev_mdev *mdev)
 	const struct umdev_parent_driver *driver = mdev->parent->driver;
 	struct pool_units cost, nothing = { 0 };
 
+	stop_listening(mdev); /* may still call the driver's resources_end */
 	if (mdev->made && driver->mdev_destroy)
 		driver->mdev_destroy(mdev);
 	mdev->made = false;
-	stop_listening(mdev);
 	if (mdev->charged) {
 		pool_cost(mdev->type->info, mdev, -1, NULL, &cost);
 		pool_change(mdev->parent, &cost, &nothing);

@@ -42,16 +42,19 @@ static const struct umdev_param parent_params[] = {
 
 /* ---- settings ---- */
 
-static void list_params(struct umdev_parent *parent)
+unsigned parent_param_list(const struct umdev_parent_driver *driver,
+			   const struct umdev_param *ret[CORE_MAX_PARAMS])
 {
-	const struct umdev_param *const *p = parent->driver->params;
+	const struct umdev_param *const *p = driver->params;
+	unsigned n = 0;
 
-	for (unsigned i = 0; i < N_PARENT_PARAMS; i++)
-		parent->param_descs[parent->n_params++] = &parent_params[i];
+	for (; n < N_PARENT_PARAMS; n++)
+		ret[n] = &parent_params[n];
 	for (; p && *p; p++) {
-		assert(parent->n_params < CORE_MAX_PARAMS);
-		parent->param_descs[parent->n_params++] = *p;
+		assert(n < CORE_MAX_PARAMS);
+		ret[n++] = *p;
 	}
+	return n;
 }
 
 static int find_param(const struct umdev_parent *parent, const char *key)
@@ -104,7 +107,7 @@ static int parent_configure(struct umdev_parent *parent, const struct core_setti
 	const char *domain;
 	int error;
 
-	list_params(parent);
+	parent->n_params = parent_param_list(parent->driver, parent->param_descs);
 	parent->params = calloc(parent->n_params, sizeof(*parent->params));
 	if (!parent->params)
 		return -ENOMEM;

@@ -15,8 +15,6 @@ int value_parse(const struct umdev_param *desc, const char *text, size_t len,
 		struct umdev_value *ret);
 /* min, max, step, choices: 0 / -ERANGE. */
 int value_check(const struct umdev_param *desc, const struct umdev_value *value);
-/* Asserts that the driver's default is valid. */
-void value_default(const struct umdev_param *desc, struct umdev_value *ret);
 bool value_is_numeric(const struct umdev_param *desc);
 uint64_t value_max(const struct umdev_param *desc);
 

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The control socket: $UMDEV_RUN/control, interface io.umdev (src/wire/io.umdev.varlink).
+ *
+ * Each client has bounded buffers; its calls are taken one after the other, so answers come in
+ * order. An answer that comes later (a live parameter, a removal that waits) holds back that
+ * client's further calls and nobody else's. Whoever may open the socket may look; only root and
+ * the user of umdevd may change something.
+ */
+#ifndef MANAGER_CONTROL_H
+#define MANAGER_CONTROL_H
+
+#include <stddef.h>
+#include <sys/types.h>
+#include <jansson.h>
+#include "base/list.h"
+#include "base/loop.h"
+#include "core/core.h"
+#include "wire/varlink.h"
+
+struct manager;
+struct control;
+
+/* 0 / -errno (text left) */
+int control_open(struct manager *m, struct control **ret);
+void control_close(struct control *control); /* accepts NULL */
+/* To everybody who monitors. */
+void control_event(struct control *control, const struct core_event *event);
+
+/* ---- between control.c (connections) and control_methods.c ---- */
+
+struct control_peer {
+	uid_t uid;
+	gid_t gid;
+};
+
+struct control_method {
+	const char *name; /* full */
+	bool changes;     /* refused to others than root and our own user */
+	bool stays;       /* answered again and again: only with `more` */
+	struct varlink_field params[5];
+	/* 0 and *ret (NULL: nothing to say); -errno (text left); TREE_LATER: attr_done(wait)
+	 * follows and its reply has no parameters. params passed the check. */
+	int (*run)(struct manager *m, const struct control_peer *peer, json_t *params,
+		   struct attr_wait *wait, json_t **ret);
+};
+extern const struct control_method control_methods[]; /* ended by name == NULL */
+extern const char control_interface[]; /* text of io.umdev.varlink; made by interface.sed */
+
+/* ---- control_json.c: objects of the interface; NULL: no memory ---- */
+
+/* Takes item; when it is NULL or there is no memory, the array becomes NULL for good. */
+void control_append(json_t **array, json_t *item);
+
+json_t *control_driver_json(const struct umdev_parent_driver *driver);
+json_t *control_parent_json(const struct umdev_parent *parent);
+json_t *control_type_json(const struct mdev_type *type);
+json_t *control_device_json(const struct umdev_mdev *mdev);
+json_t *control_params_json(const struct umdev_mdev *mdev);
+json_t *control_attach_json(const struct umdev_mdev *mdev);
+json_t *control_event_json(const struct core_event *event); /* also NULL: not for clients */
+
+#endif

@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: MIT */
+/* umdevd: command line, signals, the service manager. */
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <umdev/cleanup.h>
+#include "base/err.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "manager/manager.h"
+#include "manager/one.h"
+
+enum { EXIT_USAGE = 2 };
+
+static const char usage[] =
+	"umdevd: mediated devices in user space\n"
+	"\n"
+	"  umdevd [--debug]\n"
+	"      Runs in the foreground until SIGTERM or SIGINT. Paths: $UMDEV_RUN, $UMDEV_CONFIG,\n"
+	"      $UMDEV_STATE; defaults and everything else: umdevd(8).\n"
+	"  umdevd --one DRIVER TYPE [KEY=VALUE...] --socket PATH | --fd N\n"
+	"      Serves one device. --socket: to one client after the other, until it is told to\n"
+	"      stop. --fd: to the client of that descriptor; exits when it leaves.\n"
+	"  umdevd --print-capabilities | --help | --version\n";
+
+struct command {
+	bool debug, capabilities;
+	struct manager_options manager;
+	struct one_options one;
+};
+
+/* ---- the command line ---- */
+
+static int bad_usage(const char *format, const char *what)
+{
+	fprintf(stderr, "umdevd: ");
+	fprintf(stderr, format, what);
+	fprintf(stderr, " (umdevd --help)\n");
+	return EXIT_USAGE;
+}
+
+static int parse_fd(const char *text, int *ret)
+{
+	uint64_t fd;
+
+	if (str_to_u64(text, strlen(text), &fd) < 0 || fd < 3 || fd > INT_MAX)
+		return bad_usage("--fd %s: must be the number of an inherited descriptor", text);
+	*ret = (int)fd;
+	return 0;
+}
+
+/* What stands behind the options, and whether it all fits together. */
+static int check_command(struct command *c, int argc, char **argv)
+{
+	if (!c->manager.one) {
+		if (argc)
+			return bad_usage("unexpected \"%s\"", argv[0]);
+		if (c->manager.socket_path || c->manager.no_socket)
+			return bad_usage("%s needs --one",
+					 c->manager.no_socket ? "--fd" : "--socket");
+		return 0;
+	}
+	if (argc < 2)
+		return bad_usage("--one needs a driver and a type%s", "");
+	if (!c->manager.socket_path == !c->manager.no_socket)
+		return bad_usage("--one needs either --socket or --fd%s", "");
+	c->one.driver = argv[0];
+	c->one.type = argv[1];
+	c->one.settings = argv + 2;
+	c->one.n_settings = (unsigned)argc - 2;
+	return 0;
+}
+
+/* -1: go on; else the exit code. */
+static int parse(int argc, char **argv, struct command *c)
+{
+	static const struct option options[] = {
+		{ "debug", no_argument, NULL, 'd' },
+		{ "fd", required_argument, NULL, 'f' },
+		{ "help", no_argument, NULL, 'h' },
+		{ "one", no_argument, NULL, '1' },
+		{ "print-capabilities", no_argument, NULL, 'c' },
+		{ "socket", required_argument, NULL, 's' },
+		{ "socket-path", required_argument, NULL, 's' },
+		{ "version", no_argument, NULL, 'V' },
+		{ NULL },
+	};
+	int option, r;
+
+	while ((option = getopt_long(argc, argv, "dhV", options, NULL)) >= 0) {
+		switch (option) {
+		case 'd':
+			c->debug = true;
+			break;
+		case 'f':
+			c->manager.no_socket = true;
+			r = parse_fd(optarg, &c->one.fd);
+			if (r)
+				return r;
+			break;
+		case '1':
+			c->manager.one = true;
+			break;
+		case 'c':
+			c->capabilities = true;
+			break;
+		case 's':
+			c->manager.socket_path = optarg;
+			break;
+		case 'h':
+			fputs(usage, stdout);
+			return 0;
+		case 'V':
+			puts("umdevd " UMDEV_VERSION);
+			return 0;
+		default:
+			return EXIT_USAGE; /* getopt has said why */
+		}
+	}
+	if (c->capabilities)
+		return -1; /* "other options should be ignored" */
+	r = check_command(c, argc - optind, argv + optind);
+	return r ? r : -1;
+}
+
+/* ---- the worker's program ---- */
+
+/* $UMDEV_WORKER; else the one beside this program, installed or in a build tree; else installed. */
+static char *find_worker(void)
+{
+	static const char *const places[] = { "umdev-worker", "../worker/umdev-worker" };
+	const char *given = getenv("UMDEV_WORKER");
+	char self[PATH_MAX];
+	ssize_t n;
+
+	if (given && *given)
+		return strdup(given);
+	n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	self[n > 0 ? n : 0] = '\0';
+	for (unsigned i = 0; n > 0 && i < sizeof(places) / sizeof(*places); i++) {
+		int dir = (int)(strrchr(self, '/') - self);
+		char *path = str_printf("%.*s/%s", dir, self, places[i]);
+
+		if (!path || access(path, X_OK) == 0)
+			return path;
+		free(path);
+	}
+	return strdup(UMDEV_LIBEXECDIR "/umdev-worker");
+}
+
+/* ---- the service manager ---- */
+
+/* sd_notify(3) without libsystemd: one datagram to $NOTIFY_SOCKET. */
+static void notify(const char *state)
+{
+	const char *path = getenv("NOTIFY_SOCKET");
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	size_t len = path ? strlen(path) : 0;
+	_cleanup_close_ int fd = -1;
+
+	if (!len || len >= sizeof(address.sun_path))
+		return;
+	memcpy(address.sun_path, path, len);
+	if (*path == '@')
+		address.sun_path[0] = '\0';
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0 ||
+	    sendto(fd, state, strlen(state), MSG_NOSIGNAL, (const struct sockaddr *)&address,
+		   (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len)) < 0)
+		log_warning("cannot notify %s: %s", path, strerror(errno));
+}
+
+/* ---- signals ---- */
+
+struct signals {
+	struct manager *manager;
+	struct loop_fd source;
+	int fd;
+};
+
+static void stop_by_signal(struct loop_fd *source, uint32_t revents)
+{
+	struct signals *s = container_of(source, struct signals, source);
+	struct signalfd_siginfo info;
+
+	if (read(s->fd, &info, sizeof(info)) != sizeof(info))
+		return;
+	if (!s->manager->stopping) {
+		log_info("stopping: %s", strsignal((int)info.ssi_signo));
+		notify("STOPPING=1");
+	}
+	manager_stop(s->manager, 0);
+}
+
+static int catch_signals(struct signals *s, struct manager *m)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	signal(SIGPIPE, SIG_IGN);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	s->manager = m;
+	s->fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (s->fd < 0)
+		return -errno;
+	return loop_add(&m->loop, &s->source, s->fd, EPOLLIN, stop_by_signal);
+}
+
+/* ---- all together ---- */
+
+static int start(struct manager *m, const struct command *c, struct signals *signals)
+{
+	int r = 0;
+
+	if (c->manager.one) {
+		r = one_init(m, &c->one);
+	} else {
+		r = config_open(&m->config);
+		if (r == 0)
+			r = manager_init(m);
+	}
+	if (r == 0)
+		r = catch_signals(signals, m);
+	return r;
+}
+
+static int run(const struct command *c)
+{
+	struct signals signals = { .source = LOOP_FD_INIT, .fd = -1 };
+	struct manager m = MANAGER_INIT;
+	int r;
+
+	m.options = c->manager;
+	err_clear();
+	r = start(&m, c, &signals);
+	if (r < 0) {
+		log_error("%s", err_text(r));
+	} else {
+		log_info("ready: %s", m.config.run_dir);
+		notify("READY=1");
+		r = loop_run(&m.loop);
+	}
+	loop_remove(&signals.source);
+	if (signals.fd >= 0)
+		close(signals.fd);
+	manager_fini(&m);
+	if (c->manager.one)
+		one_fini(&m);
+	config_close(&m.config);
+	return r ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+int main(int argc, char **argv)
+{
+	struct command c = { .one.fd = -1 };
+	_cleanup_free_ char *worker = NULL;
+	int r = parse(argc, argv, &c);
+
+	if (r >= 0)
+		return r;
+	log_init("umdevd", c.debug ? LOG_DEBUG : LOG_INFO);
+	if (c.capabilities)
+		return one_print_capabilities() < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+	worker = find_worker();
+	if (!worker) {
+		log_error("%s", strerror(ENOMEM));
+		return EXIT_FAILURE;
+	}
+	c.manager.worker_path = worker;
+	return run(&c);
+}

@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: MIT */
+/* The manager as a whole: what the core asks for, start, stop. */
+#include "manager/manager.h"
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <umdev/cleanup.h>
+#include "base/err.h"
+#include "base/log.h"
+#include "base/sock.h"
+#include "base/str.h"
+#include "fuse/fuse.h"
+#include "manager/control.h"
+#include "manager/listener.h"
+#include "manager/worker_proc.h"
+
+#define NS_PER_S 1000000000ull
+#define FAREWELL_S 4 /* a worker's own deadline to stop, and a little */
+
+/* ---- what the core asks for ---- */
+
+static int op_listen(void *arg, struct umdev_mdev *mdev)
+{
+	return listener_open(arg, mdev);
+}
+
+static void op_unlisten(void *arg, struct umdev_mdev *mdev)
+{
+	listener_close(mdev->manager);
+}
+
+static int op_param_live(void *arg, struct umdev_mdev *mdev, const struct umdev_param *param,
+			 const struct umdev_value *value)
+{
+	struct listener *l = mdev->manager;
+
+	return worker_param_set(l->worker, mdev, param, value);
+}
+
+static void op_disconnect(void *arg, struct umdev_mdev *mdev, bool force)
+{
+	struct listener *l = mdev->manager;
+
+	worker_disconnect(l->worker, mdev, force);
+}
+
+/* The life of devices, one line each. Connections are logged where their peer is known. */
+static void log_event(const struct core_event *e)
+{
+	const char *parent = e->parent ? e->parent->name : "";
+	const char *uuid = e->mdev ? e->mdev->uuid_text : "";
+
+	switch (e->type) {
+	case CORE_PARENT_ADDED:
+		log_info("parent %s: added, driver %s", parent, e->parent->driver->name);
+		break;
+	case CORE_PARENT_REMOVED:
+		log_info("parent %s: removed", parent);
+		break;
+	case CORE_MDEV_ADDED:
+		log_info("device %s: made, %s of %s", uuid, e->mdev->type->info->name, parent);
+		break;
+	case CORE_MDEV_REMOVED:
+		log_info("device %s: removed", uuid);
+		break;
+	case CORE_MDEV_PARAM:
+		log_info("device %s: %s", uuid, e->detail);
+		break;
+	case CORE_MDEV_GROUP:
+		log_info("device %s: in group %s", uuid, e->detail);
+		break;
+	case CORE_MDEV_STATE:
+		log_debug("device %s: %s", uuid, e->detail);
+		break;
+	default:
+		break;
+	}
+}
+
+static void op_event(void *arg, const struct core_event *event)
+{
+	struct manager *m = arg;
+
+	log_event(event);
+	if (m->control)
+		control_event(m->control, event);
+}
+
+static const struct core_ops core_ops = {
+	.mdev_listen = op_listen,
+	.mdev_unlisten = op_unlisten,
+	.param_live = op_param_live,
+	.disconnect = op_disconnect,
+	.event = op_event,
+};
+
+/* ---- parents that are kept ---- */
+
+int manager_parent_add(struct manager *m, const char *name, const char *driver,
+		       const struct core_setting *settings, unsigned n)
+{
+	struct umdev_parent *parent;
+	int r = parent_add(&m->core, name, driver, settings, n, &parent);
+
+	if (r < 0 || m->options.one)
+		return r;
+	r = config_save_parent(&m->config, name, driver, settings, n);
+	if (r < 0)
+		parent_remove(parent); /* it has no device yet */
+	return r;
+}
+
+int manager_parent_remove(struct manager *m, const char *name)
+{
+	struct umdev_parent *parent = parent_find(&m->core, name);
+	int r;
+
+	if (!parent)
+		return err_set(-ENOENT, "there is no parent \"%s\": see umdev parent list", name);
+	r = parent_remove(parent);
+	return r < 0 ? r : config_forget_parent(&m->config, name);
+}
+
+/* Back from parents.d: it is kept already. */
+static int restore_parent(void *arg, const char *name, const char *driver,
+			  const struct core_setting *settings, unsigned n)
+{
+	struct manager *m = arg;
+	struct umdev_parent *parent;
+
+	return parent_add(&m->core, name, driver, settings, n, &parent);
+}
+
+/* ---- start ---- */
+
+/* Where the host's iommu groups end: ours begin above them, so that both can be shown at once. */
+static unsigned count_host_groups(void)
+{
+	DIR *dir = opendir("/sys/kernel/iommu_groups");
+	const struct dirent *entry;
+	unsigned next = 0;
+	uint64_t number;
+
+	if (!dir)
+		return 0;
+	while ((entry = readdir(dir))) {
+		if (str_to_u64(entry->d_name, strlen(entry->d_name), &number) == 0 &&
+		    number >= next && number < UINT32_MAX / 2)
+			next = (unsigned)number + 1;
+	}
+	closedir(dir);
+	return next;
+}
+
+static int make_run_dir(struct manager *m, const char *name)
+{
+	_cleanup_free_ char *path = config_run_path(&m->config, "%s", name);
+
+	if (!path)
+		return -ENOMEM;
+	if (mkdir(path, 0755) < 0 && errno != EEXIST)
+		return err_set(-errno, "cannot make %s: %s", path, strerror(errno));
+	return 0;
+}
+
+/* The tree is a view: where it cannot be mounted (no fusermount3, no /dev/fuse) all else works. */
+static void mount_tree(struct manager *m)
+{
+	_cleanup_free_ char *path = config_run_path(&m->config, "sys");
+	int r = path ? make_run_dir(m, "sys") : -ENOMEM;
+
+	err_clear();
+	if (r == 0)
+		r = fuse_door_open(&m->core.tree, &m->loop, path, &m->door);
+	if (r < 0)
+		log_warning("the tree is not mounted at %s: %s; the control socket has it all the "
+			    "same",
+			    path ? path : "sys", err_text(r));
+}
+
+static int open_spare(void)
+{
+	return open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+/* A client costs up to four descriptors; the soft limit is often 1024. */
+static void raise_limits(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+int manager_accept(struct manager *m, int listen_fd)
+{
+	int fd = sock_accept(listen_fd);
+	uint64_t now;
+
+	if (fd != -EMFILE && fd != -ENFILE)
+		return fd;
+	now = loop_now_ns();
+	if (now - m->shed_ns > NS_PER_S)
+		log_error("no descriptor is free: connections are closed; raise ulimit -n");
+	m->shed_ns = now;
+	close(m->spare_fd);
+	fd = sock_accept(listen_fd);
+	if (fd >= 0)
+		close(fd);
+	m->spare_fd = open_spare();
+	return -EAGAIN;
+}
+
+int manager_init(struct manager *m)
+{
+	int r;
+
+	raise_limits();
+	m->spare_fd = open_spare();
+	list_init(&m->workers);
+	r = loop_init(&m->loop);
+	if (r == 0)
+		r = core_init(&m->core, parent_drivers, &core_ops, m);
+	if (r < 0)
+		return r;
+	m->core.first_group = count_host_groups();
+	r = make_run_dir(m, "dev");
+	if (r == 0)
+		r = make_run_dir(m, "worker");
+	if (r < 0 || m->options.one)
+		return r;
+	config_load_parents(&m->config, restore_parent, m);
+	mount_tree(m);
+	return control_open(m, &m->control);
+}
+
+/* ---- stop ---- */
+
+static void waited_enough(struct loop_timer *timer)
+{
+	struct manager *m = container_of(timer, struct manager, farewell);
+	struct worker *w, *next;
+
+	list_for_each_safe(w, next, &m->workers, node)
+		worker_kill(w, "umdevd stops");
+}
+
+void manager_stop(struct manager *m, int exit_code)
+{
+	struct worker *w;
+
+	if (m->stopping)
+		return;
+	m->stopping = true;
+	m->exit_code = exit_code;
+	list_for_each(w, &m->workers, node)
+		worker_stop(w);
+	if (list_is_empty(&m->workers))
+		loop_stop(&m->loop, exit_code);
+	else
+		loop_timer_arm(&m->loop, &m->farewell, FAREWELL_S * NS_PER_S, waited_enough);
+}
+
+void manager_worker_gone(struct manager *m)
+{
+	if (m->stopping && list_is_empty(&m->workers))
+		loop_stop(&m->loop, m->exit_code);
+}
+
+static void remove_run_dir(struct manager *m, const char *name)
+{
+	_cleanup_free_ char *path = config_run_path(&m->config, "%s", name);
+
+	if (path)
+		rmdir(path); /* stays when a daemon before us left something there */
+}
+
+void manager_fini(struct manager *m)
+{
+	struct umdev_parent *parent, *next;
+
+	if (m->loop.epoll_fd < 0)
+		return;
+	loop_timer_cancel(&m->farewell);
+	control_close(TAKE(m->control));
+	fuse_door_close(TAKE(m->door));
+	if (m->core.ops) {
+		list_for_each_safe(parent, next, &m->core.parents, node)
+			parent_remove(parent);
+		core_fini(&m->core);
+	}
+	remove_run_dir(m, "dev");
+	remove_run_dir(m, "worker");
+	remove_run_dir(m, "sys");
+	loop_fini(&m->loop);
+	close(m->spare_fd);
+}

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One worker of one group, as the manager sees it: the process, its messages, its deadlines.
+ *
+ * A worker serves one ownership: it is started for the first connection of an owner and stopped
+ * after the last, so that nothing an owner did to it meets the next one. What it says is judged by
+ * the rows of wire/mw (direction, sizes, state, rate) and by what the manager knows (is that
+ * member connected?); a worker that says something else is ended, and with it its group only.
+ *
+ *   worker_start -> MW_STARTING -> READY -> MW_READY -> worker_stop -> MW_STOPPING -> exit
+ *                        any of them -> worker_kill (deadline, broken rule) -> MW_DEAD -> exit
+ * The struct lives until the process was reaped; only then its devices may be served anew.
+ */
+#ifndef MANAGER_WORKER_PROC_H
+#define MANAGER_WORKER_PROC_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <umdev/param.h>
+#include "base/list.h"
+#include "base/loop.h"
+#include "manager/worker_link.h"
+#include "wire/mw.h"
+
+struct manager;
+struct mdev_group;
+struct umdev_mdev;
+
+/* A device as one worker knows it; its place in worker.members is the `member` of frames. */
+struct worker_member {
+	struct worker *worker;
+	struct umdev_mdev *mdev; /* NULL: it was removed or unbound meanwhile */
+	bool connected;          /* CONNECT was sent, CLOSED not seen */
+	bool has_resources;      /* the driver's resources_end is owed */
+	uint32_t param_serial;   /* PARAM_SET not answered; 0: none */
+	struct loop_timer param_deadline, stop_deadline;
+};
+
+struct worker { /* owned by manager->workers */
+	struct list_node node;
+	struct manager *manager;
+	uint32_t group; /* its number */
+	enum mw_state state;
+	pid_t pid; /* also its process group */
+	int pidfd;
+	struct loop_fd exit_source;
+	struct loop_timer deadline; /* of READY, of STOP, of the exit after a hang-up */
+	struct loop_timer watchdog;
+	uint64_t pong_ns; /* last sign of life; 0: it was never ready */
+	uint32_t serial;
+	uint64_t rate_ns; /* start of the second that said[] counts */
+	uint16_t said[8]; /* frames per type, from MW_READY_MSG on */
+	char why[256];    /* the reason we ended it for; "": we did not */
+	struct worker_link link;
+	unsigned n_members, n_connected;
+	struct worker_member members[MW_MAX_MEMBERS];
+};
+
+/* A worker for all members of the group; each listener's `worker` is set. READY comes later, by
+ * listener_retry. 0 / -errno (text left): nothing changed, except that a program which cannot be
+ * run makes the members FAILED. */
+int worker_start(struct manager *m, struct mdev_group *group);
+bool worker_is_ready(const struct worker *w);
+/* Hands a duplicate of fd to mdev's member. 0 / -errno (text left) */
+int worker_connect(struct worker *w, struct umdev_mdev *mdev, int fd);
+/* core_ops.param_live and .disconnect. */
+int worker_param_set(struct worker *w, struct umdev_mdev *mdev, const struct umdev_param *param,
+		     const struct umdev_value *value);
+void worker_disconnect(struct worker *w, struct umdev_mdev *mdev, bool force);
+/* mdev (not connected) goes away; the worker's last member takes it with it. */
+void worker_forget(struct worker *w, struct umdev_mdev *mdev);
+/* Ask all members' connections to close and the process to exit. No-op when it was asked. */
+void worker_stop(struct worker *w);
+/* SIGKILL now; the rest follows when it is reaped. */
+void worker_kill(struct worker *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Between the two files of it: spawn.c makes the process, proc.c owns its life. */
+struct worker_child {
+	pid_t pid;
+	int pidfd, channel_fd; /* owned by the caller */
+};
+/* 0 / -errno (text left) */
+int worker_spawn(struct manager *m, uint32_t group, struct worker_child *ret);
+char *worker_rendezvous_path(struct manager *m, uint32_t group);
+/* The frame of CONFIG for the members, and its descriptors (taken over by the caller, resources
+ * of members are marked). 0 / -errno (text left) */
+struct worker_config {
+	uint8_t data[MW_MAX];
+	int len;
+	unsigned n_fds;
+	int fds[MW_MAX_FDS];
+};
+int worker_make_config(struct worker *w, struct worker_config *ret);
+
+#endif
