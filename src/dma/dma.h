@@ -113,7 +113,7 @@ void dma_each_fd(const struct dma_shared *shared, void (*fn)(void *, int), void 
 int dma_prepare_map(struct dma_table *t, uint64_t iova, uint64_t size, unsigned prot, int fd,
 		    uint64_t offset, struct dma_record *ret);
 int dma_prepare_unmap(struct dma_table *t, uint64_t iova, uint64_t size, struct dma_record *ret);
-int dma_prepare_unmap_all(struct dma_table *t, struct dma_record *ret);
+int dma_prepare_unmap_all(struct dma_table *t, struct dma_record *ret); /* 0 without readers */
 /*
  * Carry out a committed record; idempotent, in this life and the next; closes descriptors that are
  * named no more. 0. Only a successor may see: -EUCLEAN (the record fits no state that could have

@@ -219,7 +219,8 @@ int dma_prepare_unmap_all(struct dma_table *t, struct dma_record *ret)
 	int r;
 
 	staged_drop(t);
-	r = table_reserve(t);
+	assert(!t->unswept);
+	r = views_reserve(t); /* no chunk is needed to empty an index */
 	if (r < 0)
 		return r;
 	*ret = (struct dma_record){ .op = DMA_OP_UNMAP_ALL,

@@ -221,20 +221,27 @@ static void new_server(struct rig *rig, enum umdev_init how)
 	static const struct stream_last_life last;
 	static const struct uuid uuid;
 
-	if (device_init(&rig->dev, NULL, &rig->type, &uuid) ||
-	    vfio_server_new(&rig->dev, &rig->loop, rig->shared, rig->size, how, &last, &server_ops,
+	if (device_init(&rig->dev, NULL, &rig->type, &uuid))
+		abort();
+	rig->dev.stream_shared = rig->stream_shared;
+	for (unsigned i = 0; i < rig->n_streams; i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "port%u", i);
+		if (device_add_resource(&rig->dev, name, rig->stream_fd[i],
+					UMDEV_RES_READ | UMDEV_RES_WRITE | UMDEV_RES_STREAM, 0, 0))
+			abort();
+	}
+	if (vfio_server_new(&rig->dev, &rig->loop, rig->shared, rig->size, how, &last, &server_ops,
 			    &rig->server))
 		abort();
 }
 
-void rig_init(struct rig *rig, const struct umdev_pci *pci)
+static void init(struct rig *rig)
 {
-	*rig = (struct rig){ .loop = LOOP_INIT, .stop = LOOP_FD_INIT, .pci = *pci, .client = -1 };
-	rig->type = (struct umdev_device_type){ .name = "rig",
-						.ops = &dev_ops,
-						.pci = &rig->pci,
-						.state_size = sizeof(struct rig_state),
-						.state_version = 1 };
+	rig->loop = (struct loop)LOOP_INIT;
+	rig->stop = (struct loop_fd)LOOP_FD_INIT;
+	rig->client = -1;
 	rig->size = vfio_shared_size(&rig->type);
 	rig->shared = mmap(NULL, rig->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
 			   0);
@@ -243,6 +250,39 @@ void rig_init(struct rig *rig, const struct umdev_pci *pci)
 		     on_stop))
 		abort();
 	new_server(rig, UMDEV_FRESH);
+}
+
+void rig_init(struct rig *rig, const struct umdev_pci *pci)
+{
+	*rig = (struct rig){ .pci = *pci };
+	rig->type = (struct umdev_device_type){ .name = "rig",
+						.ops = &dev_ops,
+						.pci = &rig->pci,
+						.state_size = sizeof(struct rig_state),
+						.state_version = 1 };
+	init(rig);
+}
+
+void rig_init_driver(struct rig *rig, const struct umdev_device_driver *driver, const char *type,
+		     unsigned n_streams)
+{
+	const struct umdev_device_driver *const drivers[] = { driver, NULL };
+	const struct umdev_device_type *found;
+
+	*rig = (struct rig){ .n_streams = n_streams };
+	if (device_find_type(drivers, driver->name, type, &driver, &found))
+		abort();
+	rig->type = *found;
+	rig->stream_shared = calloc(n_streams + 1, sizeof(*rig->stream_shared));
+	for (unsigned i = 0; i < n_streams; i++) {
+		int pair[2];
+
+		if (sock_pair(pair))
+			abort();
+		rig->stream_fd[i] = pair[0];
+		rig->host[i] = pair[1];
+	}
+	init(rig);
 }
 
 void rig_connect(struct rig *rig)
@@ -282,6 +322,11 @@ void rig_fini(struct rig *rig)
 	close(stop);
 	loop_fini(&rig->loop);
 	munmap(rig->shared, rig->size);
+	free(rig->stream_shared);
+	for (unsigned i = 0; i < rig->n_streams; i++) {
+		close(rig->stream_fd[i]);
+		close(rig->host[i]);
+	}
 	if (rig->client >= 0)
 		close(rig->client);
 }

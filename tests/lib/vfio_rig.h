@@ -51,6 +51,9 @@ struct rig {
 	struct vfio_server *server;
 	void *shared;
 	size_t size;
+	unsigned n_streams;
+	struct stream_shared *stream_shared;
+	int stream_fd[UMDEV_MAX_STREAMS], host[UMDEV_MAX_STREAMS]; /* ends of "port<n>" */
 	int client; /* the client's end; -1: closed */
 	uint16_t id;
 	unsigned n_closed, n_faulty;
@@ -62,6 +65,9 @@ struct rig {
 extern const struct umdev_pci rig_plain, rig_express;
 
 void rig_init(struct rig *rig, const struct umdev_pci *pci);
+/* The device half of a driver instead, with host ends "port0" ... */
+void rig_init_driver(struct rig *rig, const struct umdev_device_driver *driver, const char *type,
+		     unsigned n_streams);
 void rig_fini(struct rig *rig);
 void rig_connect(struct rig *rig);
 void rig_hello(struct rig *rig); /* connect, VERSION with QEMU's text, its reply */
