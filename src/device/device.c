@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The device halves' surroundings: see device.h, and umdev/device.h for what drivers may call. */
+#include <assert.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -109,6 +110,16 @@ int device_add_resource(struct umdev_device *dev, const char *name, int fd, uint
 	strcpy(r->name, name);
 	dev->n_resources++;
 	return 0;
+}
+
+void device_remove_resource(struct umdev_device *dev, const char *name)
+{
+	struct device_resource *r = find_resource(dev, name);
+
+	if (!r)
+		return;
+	assert(!(r->flags & UMDEV_RES_STREAM));
+	*r = dev->resources[--dev->n_resources];
 }
 
 int device_streams_attach(struct umdev_device *dev, enum umdev_init how,

@@ -83,6 +83,8 @@ struct device_param *device_param_find(struct umdev_device *dev, const char *nam
 /* A resource with UMDEV_RES_STREAM is the next stream. -ENOSPC; -EEXIST; -errno. */
 int device_add_resource(struct umdev_device *dev, const char *name, int fd, uint32_t flags,
 			uint64_t offset, uint64_t length);
+/* Not of a stream. Closes nothing. */
+void device_remove_resource(struct umdev_device *dev, const char *name);
 
 /*
  * All streams of the device, called by the presentation.

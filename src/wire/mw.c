@@ -37,8 +37,8 @@ static const struct mw_rule rules[] = {
 	{ MW_CLOSED, "CLOSED", false, MW_ONE, 6, 4 + TEXT_MAX_LEN, 0, 0, S(READY) | S(STOPPING),
 	  1000 },
 	{ MW_PARAM_DONE, "PARAM_DONE", false, MW_ONE, 4, 4, 0, 0, S(READY) | S(STOPPING), 1000 },
-	{ MW_STATE, "STATE", false, MW_ONE, 6, 4 + TEXT_MAX_LEN, 0, 0, S(READY) | S(STOPPING),
-	  100 },
+	{ MW_STATE, "STATE", false, MW_ONE, 6, 4 + TEXT_MAX_LEN, 0, 0,
+	  S(STARTING) | S(READY) | S(STOPPING), 100 }, /* also: why it could not start */
 	/* A worker may die while it starts, too. */
 	{ MW_RESUMED, "RESUMED", false, MW_NOBODY, 8, 8, 0, 0, S(STARTING) | S(READY) | S(STOPPING),
 	  1000 },

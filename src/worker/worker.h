@@ -2,18 +2,29 @@
 /*
  * umdev-worker: one process pair per group (docs/architecture.md, "Keeper and worker").
  *
- *   keeper  exec'd by umdevd with fd 3 channel, 4 rendezvous listener, 5 state memfd. Loads the
- *           device halves, clones the worker with CLONE_FILES and waits. Never reads a byte of
- *           the channel or of a client. Worker killed: reads its I/O account, reaps it, clones
- *           again. Worker exited 0: exits 0.
- *   worker  executes CONFIG, answers READY, closes the sandbox, serves.
+ *   keeper  exec'd by umdevd with fd 3 channel, 4 rendezvous listener, 5 state memfd. Clones the
+ *           worker with CLONE_FILES and waits. Never reads a byte of the channel or of a client.
+ *           Worker killed or hung: reads its I/O account, reaps it, clones again. Worker exited:
+ *           exits with its status.
+ *   worker  executes CONFIG, enters the sandbox, answers READY, serves. A successor finds all it
+ *           needs in the state memory and in the descriptor table, and begins with RESUMED.
+ *
+ * All frames on the channel are committed to one outbound stream by the worker that lives, also
+ * those that tell of the keeper's doings (RESUMED, the last STATE of a group that is given up): so
+ * a frame that a dead worker sent half is always completed first.
+ *
+ * Manager gone: ORPHAN. Served clients are served on; the worker exits when the last one leaves.
+ * A successor manager connects to the rendezvous socket and hears READY, then STATE of each faulty
+ * member, then CLOSED of each member without a client (it may never have heard of that).
  *
  * The state memory (fd 5), everything by offset, checked as untrusted input at each start:
- *   struct worker_shared | per member, at its slot: struct vfio_shared, then its streams
+ *   struct worker_shared | per member: struct worker_member_shared, the presentation's part
  */
 #ifndef WORKER_WORKER_H
 #define WORKER_WORKER_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include "base/ab.h"
 #include "base/conn.h"
@@ -21,14 +32,18 @@
 #include "wire/mw.h"
 
 #define WORKER_MAGIC 0x756d6465762d7732ULL
-#define WORKER_LAYOUT 1 /* of struct worker_shared and all it contains; raise on every change */
+#define WORKER_LAYOUT 1 /* of all structs below and what they contain; raise on every change */
 
+/* Written by the worker as transactions; small, it is copied for each frame. */
 struct worker_half {
 	struct conn_cursor cursor; /* of the manager's channel */
-	uint32_t configured;       /* config[] below holds an executed CONFIG of config_len bytes */
-	uint32_t config_len;
-	uint32_t ready_sent;
-	uint32_t stopping;
+	uint32_t config_len;       /* config[] holds an executed CONFIG; 0: none yet */
+	uint32_t ready;            /* READY was committed: members are resumed, not made again */
+	uint32_t greet;            /* a successor manager is to be told READY and what it missed */
+	uint32_t told;             /* the life whose RESUMED was committed */
+	uint32_t stopping;         /* STOP of all was executed */
+	uint32_t connected;        /* bit per member: CONNECT executed, CLOSED not committed */
+	uint64_t stop_at_ns;       /* deadline of that STOP */
 	/* per member: descriptor of CONNECT not yet given to the presentation, or -1 */
 	int32_t connect_fd[MW_MAX_MEMBERS];
 	/* per member: CLOSED to be sent (1 + reason), or 0 */
@@ -39,16 +54,58 @@ struct worker_shared {
 	uint64_t magic;
 	uint32_t layout;
 	uint32_t page; /* page size it was laid out for */
-	uint64_t size;
-	uint64_t beat_ns; /* heartbeat: CLOCK_MONOTONIC of the last round of the loop */
+
+	/* written by the keeper before each clone */
 	uint32_t lives;   /* workers cloned so far */
-	uint32_t pad;
-	struct stream_account account;
+	int32_t signal;   /* that ended the life before this one */
+	uint32_t blamed;  /* ... which was its own fault: a crash or a hang, not a plain kill */
+	uint32_t give_up; /* too many crashes: this life only tells the manager */
+	struct stream_last_life last;
+
+	/* written by the worker */
+	uint64_t beat_ns; /* heartbeat: CLOCK_MONOTONIC of a recent round of the loop */
+	int32_t io_fd;    /* its /proc/self/io, which the keeper reads when it is dead */
+	uint32_t settled; /* the life that settled all streams: `last` was used up */
+
 	struct ab ab;
 	struct worker_half half[2];
-	int32_t resource_fd[MW_MAX_MEMBERS][MW_MAX_RESOURCES];
 	uint8_t config[MW_MAX]; /* the CONFIG frame, kept for successors */
 	struct conn_shared channel;
 };
+
+struct worker_resource {
+	char name[32];
+	uint32_t flags;
+	int32_t fd; /* -1: free slot; stored last */
+	uint64_t offset, length;
+};
+
+/* A parameter that was changed since CONFIG. */
+struct worker_param {
+	uint32_t which; /* 0: as in CONFIG; else value[which - 1] */
+	uint32_t pad;
+	struct umdev_value value[2];
+};
+
+struct worker_member_shared {
+	struct worker_resource resources[MW_MAX_RESOURCES];
+	struct worker_param params[MW_MAX_PARAMS]; /* in the order of CONFIG */
+	struct stream_shared streams[UMDEV_MAX_STREAMS];
+};
+
+/* state.c */
+size_t worker_shared_size(void); /* sizeof(struct worker_shared) in whole pages */
+/* Keeper: lays out the fresh memfd. -EEXIST: it is not empty; -errno. */
+int worker_state_create(int state_fd, int channel_fd, struct worker_shared **ret);
+/* -EUCLEAN: not a state that a worker of this build leaves. Channel and members are checked by
+ * those who attach to them. */
+int worker_state_check(const struct worker_shared *shared);
+/* -EUCLEAN likewise. */
+int worker_member_check(const struct worker_member_shared *m);
+
+/* keeper.c: returns the exit status. */
+int keeper_run(struct worker_shared *shared);
+/* worker.c: one life; returns the exit status. */
+int worker_life(struct worker_shared *shared);
 
 #endif

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/* umdev-worker: the keeper's start. Descriptors and configuration come from umdevd. */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "base/log.h"
+#include "worker/worker.h"
+
+static bool is_stream_socket(int fd)
+{
+	int type;
+	socklen_t len = sizeof(type);
+
+	return !getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) && type == SOCK_STREAM;
+}
+
+static bool is_memory(int fd)
+{
+	return fcntl(fd, F_GET_SEALS) >= 0;
+}
+
+static bool has_descriptors(void)
+{
+	return is_stream_socket(MW_FD_CHANNEL) && is_stream_socket(MW_FD_RENDEZVOUS) &&
+	       is_memory(MW_FD_STATE);
+}
+
+int main(int argc, char **argv)
+{
+	struct worker_shared *shared;
+	int error;
+
+	log_init("umdev-worker", LOG_INFO);
+	if (argc == 2 && !strcmp(argv[1], "--version")) {
+		printf("umdev-worker %s\n", UMDEV_VERSION);
+		return 0;
+	}
+	if (argc != 1 || !has_descriptors()) {
+		fprintf(stderr, "umdev-worker: umdevd starts this program; "
+				"create and connect a device with umdev(1) instead\n");
+		return 2;
+	}
+	close_range(MW_FD_STATE + 1, ~0U, 0);
+	signal(SIGPIPE, SIG_IGN); /* a stream's reader that went away is an error, not an end */
+	error = worker_state_create(MW_FD_STATE, MW_FD_CHANNEL, &shared);
+	if (error) {
+		log_error("state memory: %s", strerror(-error));
+		return 1;
+	}
+	return keeper_run(shared);
+}
