@@ -53,6 +53,7 @@ struct control { /* owned by the manager */
 	struct loop_fd source;
 	struct list_node clients;
 	unsigned n_others; /* clients that are not trusted */
+	uint64_t full_ns;  /* when that they are too many was last logged */
 };
 
 static void client_free(struct client *c)
@@ -342,6 +343,7 @@ static void accept_client(struct loop_fd *source, uint32_t revents)
 	struct control *control = container_of(source, struct control, source);
 	int fd = manager_accept(control->manager, control->fd);
 	struct sock_peer peer;
+	uint64_t now;
 
 	if (fd < 0)
 		return;
@@ -352,8 +354,11 @@ static void accept_client(struct loop_fd *source, uint32_t revents)
 	if (peer.pidfd >= 0)
 		close(peer.pidfd);
 	if (!client_new(control, fd, &peer)) {
-		log_warning("control: no room for a client of uid %u", (unsigned)peer.uid);
 		close(fd);
+		now = loop_now_ns();
+		if (now - control->full_ns >= NS_PER_S)
+			log_warning("control: no room for a client of uid %u", (unsigned)peer.uid);
+		control->full_ns = now;
 	}
 }
 
