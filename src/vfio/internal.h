@@ -3,6 +3,7 @@
  * What the files of the vfio-user server share. server.h says what a transaction is.
  *
  *   server.c   life of a connection, transactions, finish, recovery
+ *   state.c    the state memory: layout, first content, check of an inherited one
  *   command.c  the command table: judging and answering one message
  *   region.c   region accesses, split for the hooks
  *   pci.c      configuration space
@@ -161,6 +162,19 @@ struct vfio_server {
 	struct loop_timer hello;
 	struct dma_quiesce quiesce;
 };
+
+/* ---- state.c ---- */
+
+size_t vfio_half_size(const struct umdev_device_type *type);
+struct device_half *vfio_device_half(const struct vfio_server *s, struct vfio_half *h);
+void vfio_work_on(struct vfio_server *s, unsigned which); /* a half and its effects */
+void vfio_state_init(struct vfio_server *s, size_t size);
+int vfio_state_check(struct vfio_server *s, size_t size);         /* -EUCLEAN */
+size_t vfio_bar_bytes(const struct vfio_server *s, unsigned bar); /* whole pages */
+int vfio_bars_init(struct vfio_server *s, enum umdev_init how);
+/* Erases what an earlier connection left in memory that the next client will map. */
+int vfio_bars_clear(struct vfio_server *s);
+void vfio_msix_reset(struct vfio_server *s);
 
 /* ---- server.c ---- */
 

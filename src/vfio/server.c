@@ -8,42 +8,15 @@
  */
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <umdev/cleanup.h>
 #include <unistd.h>
 #include "base/log.h"
-#include "base/range.h"
 #include "vfio/internal.h"
-
-static size_t page_round(size_t n)
-{
-	size_t page = sysconf(_SC_PAGESIZE);
-
-	return (n + page - 1) / page * page;
-}
-
-static size_t half_size_of(const struct umdev_device_type *type)
-{
-	size_t n = sizeof(struct vfio_half) + 16u * type->pci->msix + device_half_size(type);
-
-	return (n + 63) & ~(size_t)63;
-}
-
-size_t vfio_shared_size(const struct umdev_device_type *type)
-{
-	return page_round(sizeof(struct vfio_shared) + 2 * half_size_of(type));
-}
-
-static struct device_half *device_half_of(const struct vfio_server *s, struct vfio_half *h)
-{
-	return (struct device_half *)(vfio_msix_table(h) + 16u * s->dev->type->pci->msix);
-}
 
 enum vfio_state vfio_server_state(const struct vfio_server *s)
 {
@@ -72,20 +45,13 @@ void vfio_complain(struct vfio_server *s, enum vfio_complaint what, const char *
 
 /* ---- transactions ---- */
 
-static void work_on(struct vfio_server *s, unsigned which)
-{
-	s->half = vfio_half_at(s, which);
-	s->effects = &s->shared->effects[which];
-	s->dev->half = device_half_of(s, s->half);
-}
-
 void vfio_begin(struct vfio_server *s)
 {
 	const struct vfio_half *from = s->half;
 
 	assert(!s->in_transaction);
 	s->in_transaction = true;
-	work_on(s, ab_spare(&s->shared->ab));
+	vfio_work_on(s, ab_spare(&s->shared->ab));
 	memcpy(s->half, from, s->half_size);
 	s->effects->dma.op = DMA_OP_NONE;
 	s->effects->irq.op = VFIO_IRQ_OP_NONE;
@@ -96,7 +62,7 @@ void vfio_abort(struct vfio_server *s)
 {
 	assert(s->in_transaction);
 	s->in_transaction = false;
-	work_on(s, s->shared->ab.cur);
+	vfio_work_on(s, s->shared->ab.cur);
 }
 
 static void close_dropped(struct vfio_effects *e)
@@ -112,20 +78,19 @@ static void close_dropped(struct vfio_effects *e)
 }
 
 /* The effects of the current half, each idempotent. Bytes and interrupts follow in push(). */
-static int finish(struct vfio_server *s)
+static void finish(struct vfio_server *s)
 {
 	struct vfio_effects *e = s->effects;
-	int r = 0;
 
 	if (e->dma.op != DMA_OP_NONE) {
-		r = dma_apply(s->dma, &e->dma);
+		if (dma_apply(s->dma, &e->dma) < 0)
+			vfio_complain(s, VFIO_COMPLAIN_DMA, "a map cannot be reached");
 		ab_barrier();
 		e->dma.op = DMA_OP_NONE;
 	}
 	redo_apply(s, e);
 	irq_apply(s, &e->irq);
 	close_dropped(e);
-	return r;
 }
 
 void vfio_commit(struct vfio_server *s)
@@ -137,21 +102,11 @@ void vfio_commit(struct vfio_server *s)
 	device_streams_kick(s->dev);
 }
 
-static void reset_msix_table(struct vfio_server *s)
-{
-	uint8_t *table = vfio_msix_table(s->half);
-
-	for (unsigned i = 0; i < s->dev->type->pci->msix; i++) {
-		memset(table + 16 * i, 0, 16);
-		table[16 * i + 12] = 1; /* vector control: masked */
-	}
-}
-
 void vfio_reset(struct vfio_server *s, enum umdev_reset why)
 {
 	memcpy(s->half->config, s->pci.init, VFIO_CONFIG);
 	irq_reset(s);
-	reset_msix_table(s);
+	vfio_msix_reset(s);
 	message_reset(s);
 	s->dev->type->ops->reset(s->dev, why);
 }
@@ -374,18 +329,6 @@ static void stream_event(struct stream *stream)
 
 /* ---- connect ---- */
 
-/* What an earlier connection left in memory that the next client will map. */
-static int clear_bars(struct vfio_server *s)
-{
-	for (unsigned i = 0; i < 6; i++) {
-		if (s->bar_mem[i] &&
-		    fallocate(s->shared->bar_fd[i], FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
-			      page_round(s->dev->type->pci->bar[i].size)) < 0)
-			return -errno;
-	}
-	return 0;
-}
-
 static void watch_hello(struct vfio_server *s)
 {
 	if (s->half->state == VFIO_HELLO)
@@ -427,7 +370,7 @@ int vfio_server_connect(struct vfio_server *s, int fd)
 
 	if (s->half->state != VFIO_CLOSED)
 		return -EBUSY;
-	r = clear_bars(s);
+	r = vfio_bars_clear(s);
 	if (r < 0)
 		return r;
 	r = start_sources(s, fd);
@@ -443,124 +386,6 @@ int vfio_server_connect(struct vfio_server *s, int fd)
 }
 
 /* ---- begin and end of a life ---- */
-
-static int bar_map(struct vfio_server *s, unsigned i)
-{
-	size_t size = page_round(s->dev->type->pci->bar[i].size);
-	struct stat st;
-	void *p;
-
-	if (fstat(s->shared->bar_fd[i], &st) < 0 || (uint64_t)st.st_size != size)
-		return -EUCLEAN;
-	p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, s->shared->bar_fd[i], 0);
-	if (p == MAP_FAILED)
-		return -errno;
-	s->bar_mem[i] = p;
-	return 0;
-}
-
-static int bar_create(struct vfio_server *s, unsigned i)
-{
-	_cleanup_close_ int fd = memfd_create("umdev-bar", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-
-	if (fd < 0 || ftruncate(fd, page_round(s->dev->type->pci->bar[i].size)) < 0 ||
-	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
-		return -errno;
-	s->shared->bar_fd[i] = take_fd(&fd);
-	return bar_map(s, i);
-}
-
-static int bars_init(struct vfio_server *s, enum umdev_init how)
-{
-	for (unsigned i = 0; i < 6; i++) {
-		bool wanted = s->dev->type->pci->bar[i].flags & UMDEV_BAR_MMAP;
-		int r = 0;
-
-		if (wanted)
-			r = how == UMDEV_FRESH ? bar_create(s, i) : bar_map(s, i);
-		else if (how == UMDEV_RESUME && s->shared->bar_fd[i] != -1)
-			r = -EUCLEAN;
-		if (r < 0)
-			return r;
-	}
-	return 0;
-}
-
-static void shared_init(struct vfio_server *s, size_t size)
-{
-	struct vfio_shared *shared = s->shared;
-
-	shared->magic = VFIO_MAGIC;
-	shared->layout = VFIO_LAYOUT;
-	shared->half_size = s->half_size;
-	shared->state_version = s->dev->type->state_version;
-	shared->size = size;
-	shared->ab = (struct ab){ 0 };
-	memset(shared->effects, 0, sizeof(shared->effects));
-	memset(shared->bar_fd, -1, sizeof(shared->bar_fd));
-	memset(shared->irq_fd, -1, sizeof(shared->irq_fd));
-	shared->conn.fd = -1;
-	memset(vfio_half_at(s, 0), 0, 2 * s->half_size);
-	work_on(s, 0);
-	s->half->cursor = (struct conn_cursor)CONN_CURSOR_INIT;
-	memcpy(s->half->config, s->pci.init, VFIO_CONFIG);
-	reset_msix_table(s);
-}
-
-static bool effects_are_possible(const struct vfio_effects *e)
-{
-	uint64_t bytes = 0;
-
-	if (e->irq.op > VFIO_IRQ_OP_RELEASE || e->n_close > CONN_FDS ||
-	    e->n_redo > VFIO_REDO_ENTRIES || e->redo_len > sizeof(e->redo_data) ||
-	    !range_fits(e->irq.first, e->irq.count, VFIO_IRQ_FDS) ||
-	    (e->irq.op == VFIO_IRQ_OP_ARM && e->irq.count > VFIO_MAX_FDS))
-		return e->irq.op == VFIO_IRQ_OP_NONE && !e->n_close && !e->n_redo;
-	for (uint32_t i = 0; i < e->n_redo; i++)
-		bytes += e->redo[i].len;
-	return bytes <= e->redo_len;
-}
-
-static bool half_is_possible(const struct vfio_server *s, const struct vfio_half *h)
-{
-	for (unsigned i = 0; i < UMDEV_DMA_MESSAGES; i++) {
-		if (h->message[i].state > VFIO_MESSAGE_DROPPED ||
-		    h->message[i].len > UMDEV_DMA_MESSAGE_MAX)
-			return false;
-	}
-	for (unsigned slot = VFIO_IRQ_FDS; slot < 64 * VFIO_IRQ_WORDS; slot++) {
-		if (bit_is_set(h->signal, slot))
-			return false;
-	}
-	return h->state <= VFIO_CLOSING && h->reported <= 1 + VFIO_CLOSE_FAULT &&
-	       (h->state != VFIO_CLOSING || h->reported) && h->wait.waiting <= 1 &&
-	       (!h->wait.waiting || h->wait.command == VUSER_DMA_UNMAP ||
-		h->wait.command == VUSER_RESET) &&
-	       h->client_fds <= VFIO_MAX_FDS && pci_config_is_possible(&s->pci, h->config);
-}
-
-static int shared_check(struct vfio_server *s, size_t size)
-{
-	struct vfio_shared *shared = s->shared;
-
-	if (shared->magic != VFIO_MAGIC || shared->layout != VFIO_LAYOUT ||
-	    shared->half_size != s->half_size || shared->size != size ||
-	    shared->state_version != s->dev->type->state_version || shared->ab.cur > 1)
-		return -EUCLEAN;
-	work_on(s, shared->ab.cur);
-	shared->close_text[sizeof(shared->close_text) - 1] = '\0';
-	for (unsigned i = 0; i < VFIO_IRQ_FDS; i++) {
-		if (shared->irq_fd[i] < -1)
-			return -EUCLEAN;
-	}
-	if (!half_is_possible(s, s->half) || !effects_are_possible(s->effects))
-		return -EUCLEAN;
-	if (s->half->state != VFIO_CLOSED)
-		return conn_attach_resume(&s->conn, &shared->conn, &s->half->cursor, vuser_len);
-	/* Whoever asked for a connection that was not opened yet still has its socket. */
-	shared->conn.fd = -1;
-	return 0;
-}
 
 static int init_device(struct vfio_server *s, enum umdev_init how)
 {
@@ -588,11 +413,11 @@ static int life_init(struct vfio_server *s, enum umdev_init how, size_t size,
 
 	pci_layout_init(&s->pci, s->dev->type->pci);
 	if (how == UMDEV_FRESH)
-		shared_init(s, size);
+		vfio_state_init(s, size);
 	else
-		r = shared_check(s, size);
+		r = vfio_state_check(s, size);
 	if (r >= 0)
-		r = bars_init(s, how);
+		r = vfio_bars_init(s, how);
 	if (r >= 0)
 		r = dma_table_new(&s->shared->dma, how == UMDEV_RESUME, &s->dma);
 	if (r >= 0 && how == UMDEV_RESUME) {
@@ -621,7 +446,7 @@ int vfio_server_new(struct umdev_device *dev, struct loop *loop, void *shared, s
 	s->loop = loop;
 	s->ops = ops;
 	s->shared = shared;
-	s->half_size = half_size_of(dev->type);
+	s->half_size = vfio_half_size(dev->type);
 	s->source = (struct loop_fd)LOOP_FD_INIT;
 	dev->vfio = s;
 	r = life_init(s, how, size, last);
@@ -643,7 +468,7 @@ void vfio_server_free(struct vfio_server *s)
 	dma_table_free(s->dma);
 	for (unsigned i = 0; i < 6; i++) {
 		if (s->bar_mem[i])
-			munmap(s->bar_mem[i], page_round(s->dev->type->pci->bar[i].size));
+			munmap(s->bar_mem[i], vfio_bar_bytes(s, i));
 	}
 	s->dev->vfio = NULL;
 	free(s);
@@ -674,25 +499,4 @@ int vfio_server_resume(struct vfio_server *s, bool crashed)
 		start_wait(s);
 	serve(s);
 	return 0;
-}
-
-void vfio_each_fd(struct vfio_server *s, void (*fn)(void *, int), void *arg)
-{
-	const struct vfio_effects *e = s->effects;
-
-	if (s->half->state != VFIO_CLOSED)
-		conn_each_fd(&s->conn, &s->half->cursor, fn, arg);
-	dma_each_fd(&s->shared->dma, fn, arg);
-	for (unsigned i = 0; i < 6; i++) {
-		if (s->shared->bar_fd[i] >= 0)
-			fn(arg, s->shared->bar_fd[i]);
-	}
-	for (unsigned i = 0; i < VFIO_IRQ_FDS; i++) {
-		if (s->shared->irq_fd[i] >= 0)
-			fn(arg, s->shared->irq_fd[i]);
-	}
-	for (unsigned i = 0; e->irq.op == VFIO_IRQ_OP_ARM && i < e->irq.count; i++)
-		fn(arg, e->irq.fd[i]);
-	for (unsigned i = 0; i < e->n_close; i++)
-		fn(arg, e->close_fd[i]);
 }

@@ -243,7 +243,7 @@ static void init(struct rig *rig)
 	rig->stop = (struct loop_fd)LOOP_FD_INIT;
 	rig->client = -1;
 	rig->size = vfio_shared_size(&rig->type);
-	rig->shared = mmap(NULL, rig->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+	rig->shared = mmap(NULL, rig->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
 			   0);
 	if (rig->shared == MAP_FAILED || loop_init(&rig->loop) ||
 	    loop_add(&rig->loop, &rig->stop, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), EPOLLIN,
