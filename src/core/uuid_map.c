@@ -12,15 +12,22 @@ static const struct uuid *key_of(const struct uuid_map *map, const struct list_n
 	return (const void *)((const char *)node + map->key);
 }
 
+/* Mixes every bit into the low ones: names made by counting differ in one place only. */
+static uint64_t mix(uint64_t h)
+{
+	h ^= h >> 33;
+	h *= UINT64_C(0x9e3779b97f4a7c15);
+	h ^= h >> 29;
+	h *= UINT64_C(0xd6e8feb86659fd93);
+	return h ^ h >> 32;
+}
+
 static struct list_node *bucket_of(const struct uuid_map *map, const struct uuid *uuid)
 {
-	uint64_t half[2], h;
+	uint64_t half[2];
 
 	memcpy(half, uuid->b, sizeof(half));
-	h = (half[0] * UINT64_C(0x9e3779b97f4a7c15)) ^ half[1];
-	h *= UINT64_C(0xd6e8feb86659fd93);
-	h ^= h >> 32;
-	return &map->buckets[h & (map->size - 1)];
+	return &map->buckets[mix(mix(half[0]) ^ half[1]) & (map->size - 1)];
 }
 
 static int grow(struct uuid_map *map)

@@ -445,6 +445,43 @@ static void random_operations_follow_the_model(void **state)
 
 /* ---- many ---- */
 
+struct keyed {
+	struct list_node node;
+	struct uuid uuid;
+};
+
+/* r: UUIDs that differ in their last byte only once shared one bucket. */
+static void counted_uuids_spread_over_the_hash(void **state)
+{
+	enum { N = 4096 };
+	struct uuid_map map = UUID_MAP_INIT(struct keyed, node, uuid);
+	struct keyed *keys = calloc(N, sizeof(*keys));
+
+	assert_non_null(keys);
+	for (unsigned byte = 0; byte < 15; byte++) {
+		for (unsigned i = 0; i < N; i++) {
+			keys[i] = (struct keyed){ 0 };
+			keys[i].uuid.b[byte] = (uint8_t)(i >> 8);
+			keys[i].uuid.b[byte + 1] = (uint8_t)i;
+			assert_null(uuid_map_find(&map, &keys[i].uuid));
+			assert_int_equal(uuid_map_add(&map, &keys[i].node), 0);
+			assert_ptr_equal(uuid_map_find(&map, &keys[i].uuid), &keys[i].node);
+		}
+		for (size_t b = 0; b < map.size; b++) {
+			unsigned length = 0;
+
+			for (struct list_node *at = map.buckets[b].next; at != &map.buckets[b];
+			     at = at->next)
+				length++;
+			assert_true(length <= 12);
+		}
+		for (unsigned i = 0; i < N; i++)
+			uuid_map_remove(&map, &keys[i].node);
+	}
+	uuid_map_fini(&map);
+	free(keys);
+}
+
 #define MANY 10000
 
 static double seconds(void)
@@ -487,6 +524,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(lack_of_memory_leaves_all_as_it_was),
 		cmocka_unit_test(random_operations_follow_the_model),
+		cmocka_unit_test(counted_uuids_spread_over_the_hash),
 		cmocka_unit_test(many_idle_devices_are_small_and_quick),
 	};
 
