@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from . import t
-from .qemu import Qemu
+from .qemu import RAM, Qemu
 
 INIT = r"""#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev /tmp
@@ -56,10 +56,11 @@ def initramfs() -> bytes:
 
 
 class Guest(Qemu):
-    """Boots at once; wait_boot() returns when the shell answers."""
+    """Boots at once; wait_boot() returns when the shell answers. `ram`: arguments that give it
+    memory."""
 
     def __init__(self, devices: list[str], directory: Path, *more: str, name: str = "guest",
-                 machine: str = "q35") -> None:
+                 machine: str = "q35", ram: list[str] | None = None) -> None:
         kernel = t.CACHE / "guest/kernel"
         if not kernel.exists():
             t.skip("no kernel for the guest here: run tools/get-guest")
@@ -69,7 +70,7 @@ class Guest(Qemu):
         self.console = directory / f"{name}.console"
         shell = directory / f"{name}.shell"
         arguments = [
-            "-machine", f"{machine},memory-backend=m0", "-accel", "tcg", "-m", "256M", "-smp", "1",
+            "-machine", machine, "-accel", "tcg", "-smp", "1", *(RAM if ram is None else ram),
             "-kernel", str(kernel), "-initrd", str(ramdisk),
             "-append", "console=ttyS0 quiet panic=-1 8250.nr_uarts=16 random.trust_cpu=on",
             "-serial", f"file:{self.console}",

@@ -13,7 +13,8 @@ from typing import Any
 
 from . import t
 
-RAM = ["-object", "memory-backend-memfd,id=m0,size=256M,share=on"]
+# As `umdev attach --for qemu` prints it: memory that the devices' process can map.
+RAM = ["-object", "memory-backend-memfd,id=m0,size=256M,share=on", "-machine", "memory-backend=m0"]
 
 
 def program() -> str:
@@ -33,8 +34,7 @@ def vfio_user(socket_path: Path, **more: Any) -> str:
 
 
 class Qemu:
-    def __init__(self, arguments: list[str], directory: Path, name: str = "qemu",
-                 pass_fds: tuple[int, ...] = ()) -> None:
+    def __init__(self, arguments: list[str], directory: Path, name: str = "qemu") -> None:
         self.log_path = directory / f"{name}.log"
         self._qmp_path = directory / f"{name}.qmp"
         self._buffer = b""
@@ -43,8 +43,8 @@ class Qemu:
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
                 [program(), "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none",
-                 "-qmp", f"unix:{self._qmp_path},server=on,wait=off", *RAM, *arguments],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=pass_fds)
+                 "-m", "256M", "-qmp", f"unix:{self._qmp_path},server=on,wait=off", *arguments],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")

@@ -2,15 +2,12 @@
 """QEMU without a guest (-accel qtest): a real vfio-user client whose vCPU is this script."""
 from __future__ import annotations
 
-import struct
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import t
-from .qemu import Qemu
-
-ECAM = 0xb0000000  # where Q35 decodes PCIe configuration space once it is told to
+from .qemu import RAM, Qemu
 
 
 class Qtest(Qemu):
@@ -19,7 +16,7 @@ class Qtest(Qemu):
     def __init__(self, devices: list[str], directory: Path, *more: str, name: str = "qtest",
                  machine: str = "q35") -> None:
         path = directory / f"{name}.qtest"
-        arguments = ["-machine", f"{machine},memory-backend=m0,accel=qtest", "-m", "256M",
+        arguments = ["-machine", f"{machine},accel=qtest", *RAM,
                      "-qtest", f"unix:{path},server=on,wait=off", *more]
         for d in devices:
             arguments += ["-device", d]
@@ -129,7 +126,3 @@ class Function:
                 return at
             at = word >> 8
         return 0
-
-
-def words(data: bytes) -> tuple[int, ...]:
-    return struct.unpack(f"<{len(data) // 4}I", data)
