@@ -13,11 +13,11 @@
  *  - sockets use recvmmsg and sendmmsg with the header in the state memory: the kernel stores the
  *    count there before a signal is acted on, as in base/conn;
  *  - regular files are written at an offset that follows from out_tail: repeating is harmless;
- *  - for ptys, pipes and the like rchar or wchar of /proc/self/io is noted before the call. The
- *    keeper reads the dead worker's totals from the same file before it reaps it (the descriptor
- *    is in their common table; a zombie's file could not be opened any more without root), and
- *    the difference is what the lost call moved. Where there is no such account, what a killed
- *    call wrote is written again, and what it read is lost.
+ *  - for ptys, pipes and the like rchar or wchar of /proc/self/io is noted before the call. What
+ *    the life as a whole moved, the keeper learns when it reaps it: wait() adds a child's account
+ *    to its parent's, so the keeper looks into its own before and after (a zombie's could be read
+ *    by root only). The difference is what the lost call moved. Where there is no such account,
+ *    what a killed call wrote is written again, and what it read is lost.
  *
  * Sources are edge-triggered: a hang-up that lasts, or input that nobody takes, costs nothing.
  * Nobody has the pty open: output waits in the ring (what lies in the kernel's buffer is thrown
@@ -113,7 +113,11 @@ ssize_t stream_write_host(struct stream *s, int fd);
 uint64_t stream_in_space(const struct stream *s);    /* bytes that may be read from the host */
 uint64_t stream_out_pending(const struct stream *s); /* bytes to be written to the host */
 
-/* Totals of a process from its open /proc/<pid>/io. */
-bool stream_account_read(int io_fd, struct stream_last_life *ret);
+/* One look into this process's open /proc/self/io. */
+struct stream_account {
+	uint64_t rchar, wchar;
+	uint64_t rchar_after; /* looking is reading: rchar when this look is accounted itself */
+};
+bool stream_account_read(int io_fd, struct stream_account *ret);
 
 #endif

@@ -25,42 +25,31 @@ static bool number_after(const char *text, const char *key, uint64_t *ret)
 	return true;
 }
 
-/* Length of the text that was read, or -1. */
-static ssize_t read_totals(int io_fd, uint64_t *ret_rchar, uint64_t *ret_wchar)
+bool stream_account_read(int io_fd, struct stream_account *ret)
 {
+	struct stream_account a;
 	char text[IO_TEXT];
 	ssize_t n = io_fd < 0 ? -1 : pread(io_fd, text, sizeof(text) - 1, 0);
 
 	if (n <= 0)
-		return -1;
-	text[n] = 0;
-	return number_after(text, "rchar: ", ret_rchar) && number_after(text, "wchar: ", ret_wchar)
-		       ? n
-		       : -1;
-}
-
-bool stream_account_read(int io_fd, struct stream_last_life *ret)
-{
-	uint64_t rchar, wchar;
-
-	if (read_totals(io_fd, &rchar, &wchar) < 0)
 		return false;
-	*ret = (struct stream_last_life){ .known = true, .rchar = rchar, .wchar = wchar };
+	text[n] = 0;
+	if (!number_after(text, "rchar: ", &a.rchar) || !number_after(text, "wchar: ", &a.wchar))
+		return false;
+	a.rchar_after = a.rchar + n;
+	*ret = a;
 	return true;
 }
 
-/* rchar (wchar) as it is when the next call starts: reading the account is itself accounted. */
+/* rchar or wchar as it is when the next call starts. */
 static uint64_t account_before(const struct stream *s, enum stream_op op)
 {
-	uint64_t rchar, wchar;
-	ssize_t n;
+	struct stream_account a;
 
-	if (s->kind == STREAM_SOCKET || s->kind == STREAM_FILE)
+	if (s->kind == STREAM_SOCKET || s->kind == STREAM_FILE ||
+	    !stream_account_read(s->dev->io_fd, &a))
 		return NO_ACCOUNT;
-	n = read_totals(s->dev->io_fd, &rchar, &wchar);
-	if (n < 0)
-		return NO_ACCOUNT;
-	return op == STREAM_READING ? rchar + n : wchar;
+	return op == STREAM_READING ? a.rchar_after : a.wchar;
 }
 
 static void op_begin(struct stream *s, enum stream_op op, uint64_t at, struct iovec run)

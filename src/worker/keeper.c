@@ -2,10 +2,11 @@
 /*
  * The keeper: holds the descriptor table, clones workers into it, and watches.
  *
- * It does as little as possible, because nothing watches the keeper: it reads the shared header
- * and two numbers from /proc, and trusts neither (a worker may have been taken over by its client;
- * all a wrong number can do is harm the same group).
+ * It does as little as possible, because nothing watches the keeper. It trusts no number in the
+ * shared header (a worker may have been taken over by its client): all that a wrong one can do is
+ * harm the same group.
  */
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -87,13 +88,21 @@ static siginfo_t watch(struct keeper *k, pid_t pid)
 	}
 }
 
-/* What the dead worker leaves: its I/O account, which goes away when it is reaped. */
-static void read_account(struct worker_shared *shared)
+/* Reaping adds the dead worker's I/O account to ours: the difference is what it moved. */
+static void reap(struct worker_shared *shared, pid_t pid)
 {
+	struct stream_account before, after;
+	bool known = stream_account_read(shared->io_fd, &before);
+
+	waitpid(pid, NULL, 0);
+	known = known && stream_account_read(shared->io_fd, &after);
 	if (shared->settled != shared->lives)
 		return; /* it began no call; what its predecessor left is still to be settled */
-	if (!stream_account_read(shared->io_fd, &shared->last))
-		shared->last = (struct stream_last_life){ 0 };
+	shared->last = (struct stream_last_life){ .known = known };
+	if (known) {
+		shared->last.rchar = after.rchar - before.rchar_after;
+		shared->last.wchar = after.wchar - before.wchar;
+	}
 }
 
 static bool is_crash(int signal)
@@ -106,6 +115,8 @@ int keeper_run(struct worker_shared *shared)
 {
 	struct keeper k = { .shared = shared };
 
+	/* Without it streams that are no sockets are not exactly once; all else is. */
+	shared->io_fd = open("/proc/self/io", O_RDONLY | O_CLOEXEC);
 	sigemptyset(&k.child);
 	sigaddset(&k.child, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &k.child, NULL);
@@ -118,8 +129,7 @@ int keeper_run(struct worker_shared *shared)
 			return 1;
 		}
 		info = watch(&k, pid);
-		read_account(shared);
-		waitpid(pid, NULL, 0);
+		reap(shared, pid);
 		if (info.si_code == CLD_EXITED)
 			return info.si_status;
 		if (shared->give_up)

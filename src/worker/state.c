@@ -33,7 +33,6 @@ int worker_state_create(int state_fd, int channel_fd, struct worker_shared **ret
 	shared->magic = WORKER_MAGIC;
 	shared->layout = WORKER_LAYOUT;
 	shared->page = sysconf(_SC_PAGESIZE);
-	shared->io_fd = -1;
 	shared->half[0].cursor = (struct conn_cursor)CONN_CURSOR_INIT;
 	memset(shared->half[0].connect_fd, -1, sizeof(shared->half[0].connect_fd));
 	conn_attach_fresh(&unused, &shared->channel, &shared->half[0].cursor, channel_fd, mw_len);

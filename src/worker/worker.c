@@ -192,9 +192,7 @@ int worker_life(struct worker_shared *shared)
 		w->crashed = shared->blamed;
 		w->loop = (struct loop)LOOP_INIT;
 		w->channel_source = w->rendezvous_source = (struct loop_fd)LOOP_FD_INIT;
-		/* Without it streams that are no sockets are at least once; all else works. */
-		w->io_fd = open("/proc/self/io", O_RDONLY | O_CLOEXEC);
-		shared->io_fd = w->io_fd;
+		w->io_fd = open("/proc/self/io", O_RDONLY | O_CLOEXEC); /* -1: see keeper.c */
 		error = loop_init(&w->loop);
 	}
 	if (!error)

@@ -4,7 +4,7 @@
  *
  *   keeper  exec'd by umdevd with fd 3 channel, 4 rendezvous listener, 5 state memfd. Clones the
  *           worker with CLONE_FILES and waits. Never reads a byte of the channel or of a client.
- *           Worker killed or hung: reads its I/O account, reaps it, clones again. Worker exited:
+ *           Worker killed or hung: reaps it, notes its I/O account, clones again. Worker exited:
  *           exits with its status.
  *   worker  executes CONFIG, enters the sandbox, answers READY, serves. A successor finds all it
  *           needs in the state memory and in the descriptor table, and begins with RESUMED.
@@ -61,10 +61,11 @@ struct worker_shared {
 	uint32_t blamed;  /* ... which was its own fault: a crash or a hang, not a plain kill */
 	uint32_t give_up; /* too many crashes: this life only tells the manager */
 	struct stream_last_life last;
+	int32_t io_fd; /* the keeper's /proc/self/io, or -1; in the common table, never closed */
+	uint32_t pad;
 
 	/* written by the worker */
 	uint64_t beat_ns; /* heartbeat: CLOCK_MONOTONIC of a recent round of the loop */
-	int32_t io_fd;    /* its /proc/self/io, which the keeper reads when it is dead */
 	uint32_t settled; /* the life that settled all streams: `last` was used up */
 
 	struct ab ab;

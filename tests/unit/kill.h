@@ -7,15 +7,11 @@
 #define TESTS_KILL_H
 
 #include <assert.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -25,10 +21,10 @@
 
 /* Shared by test, keeper and every life. */
 struct kill_ring {
-	volatile int stop; /* test -> keeper */
-	unsigned kills;    /* lives that were ended by us */
-	bool account_known;
-	uint64_t rchar, wchar; /* of the life before this one */
+	volatile int stop;                  /* test -> keeper */
+	bool as_nobody;                     /* keeper and lives give up root first */
+	unsigned kills;                     /* lives that were ended by us */
+	void (*reap)(void *arg, pid_t pid); /* the keeper's waitpid, or NULL */
 };
 
 typedef void kill_life_fn(void *arg, unsigned life); /* serves until killed */
@@ -41,34 +37,13 @@ static inline void *kill_shared_memory(size_t size)
 	return p;
 }
 
-static inline bool kill_read_account(pid_t pid, struct kill_ring *ring)
-{
-	char path[64], text[512];
-	unsigned long long r, w;
-	ssize_t n;
-	int fd;
-
-	snprintf(path, sizeof(path), "/proc/%d/io", (int)pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return false;
-	n = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	if (n <= 0)
-		return false;
-	text[n] = 0;
-	if (sscanf(text, "rchar: %llu\nwchar: %llu", &r, &w) != 2)
-		return false;
-	ring->rchar = r;
-	ring->wchar = w;
-	return true;
-}
-
 static inline void kill_keeper(struct kill_ring *ring, unsigned max_us, kill_life_fn *life,
 			       void *arg)
 {
 	unsigned seed = getpid();
 
+	if (ring->as_nobody && (setgid(65534) || setuid(65534) || prctl(PR_SET_DUMPABLE, 1)))
+		_exit(3);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	for (unsigned n = 0; !ring->stop; n++) {
 		struct timespec t = { 0, 1000L * (rand_r(&seed) % max_us) };
@@ -85,8 +60,10 @@ static inline void kill_keeper(struct kill_ring *ring, unsigned max_us, kill_lif
 		waitid(P_PID, pid, &info, WEXITED | WNOWAIT);
 		if (info.si_code != CLD_KILLED || info.si_status != SIGKILL)
 			_exit(2); /* the life failed by itself */
-		ring->account_known = kill_read_account(pid, ring);
-		waitpid(pid, NULL, 0);
+		if (ring->reap)
+			ring->reap(arg, pid);
+		else
+			waitpid(pid, NULL, 0);
 		ring->kills++;
 	}
 	_exit(0);

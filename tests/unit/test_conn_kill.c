@@ -5,8 +5,12 @@
  * descriptor is lost or leaked.
  */
 #include <poll.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <cmocka.h>
