@@ -194,8 +194,10 @@ void vfio_server_disconnect(struct vfio_server *s, enum vfio_close_reason reason
 
 static void hello_expired(struct loop_timer *timer)
 {
-	vfio_server_disconnect(container_of(timer, struct vfio_server, hello), VFIO_CLOSE_PROTOCOL,
-			       "it did not say VERSION in time");
+	struct vfio_server *s = container_of(timer, struct vfio_server, hello);
+
+	if (s->half->state == VFIO_HELLO)
+		vfio_server_disconnect(s, VFIO_CLOSE_PROTOCOL, "it did not say VERSION in time");
 }
 
 /* ---- work ---- */
