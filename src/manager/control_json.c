@@ -138,15 +138,16 @@ static json_t *settings_json(const struct umdev_parent *parent)
 	return array;
 }
 
-static json_t *path_json(struct tree_node *dir)
+/* Made of names, because a device that is told of may have left the tree already. */
+static json_t *parent_path(const struct umdev_parent *parent)
 {
-	char path[TREE_PATH_MAX];
-	struct tree_ref ref;
+	return json_sprintf("/devices/virtual/%s/%s", parent->class_name, parent->name);
+}
 
-	if (!dir)
-		return json_string(""); /* it is on its way out of the tree */
-	ref = tree_ref_of(dir);
-	return json_string(tree_path(&ref, path, sizeof(path)) < 0 ? "" : path);
+static json_t *mdev_path(const struct umdev_mdev *mdev)
+{
+	return json_sprintf("/devices/virtual/%s/%s/%s", mdev->parent->class_name,
+			    mdev->parent->name, mdev->uuid_text);
 }
 
 json_t *control_parent_json(const struct umdev_parent *parent)
@@ -156,7 +157,7 @@ json_t *control_parent_json(const struct umdev_parent *parent)
 	set_text(&json, "name", parent->name);
 	set_text(&json, "driver", parent->driver->name);
 	set_text(&json, "class", parent->class_name);
-	set(&json, "path", path_json(parent->dir));
+	set(&json, "path", parent_path(parent));
 	set(&json, "settings", settings_json(parent));
 	set(&json, "devices", json_integer(parent->n_mdevs));
 	return json;
@@ -196,7 +197,7 @@ json_t *control_device_json(const struct umdev_mdev *mdev)
 	set_text(&json, "parent", mdev->parent->name);
 	set_text(&json, "type", mdev->type->info->name);
 	set_text(&json, "device_api", mdev->type->desc->device_api);
-	set(&json, "path", path_json(mdev->dir));
+	set(&json, "path", mdev_path(mdev));
 	set(&json, "group", json_integer(mdev->group ? (json_int_t)mdev->group->number : -1));
 	set_text(&json, "state", mdev_state_name(mdev->state));
 	set_text(&json, "error", mdev->fail_text);
@@ -239,7 +240,7 @@ json_t *control_event_json(const struct core_event *event)
 	set_text(&json, "parent", event->parent->name);
 	if (event->mdev)
 		set_text(&json, "uuid", event->mdev->uuid_text);
-	set(&json, "path", path_json(event->mdev ? event->mdev->dir : event->parent->dir));
+	set(&json, "path", event->mdev ? mdev_path(event->mdev) : parent_path(event->parent));
 	set_text(&json, "detail", event->detail);
 	return json;
 }
