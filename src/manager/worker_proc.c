@@ -25,6 +25,7 @@
 #define READY_MS 5000  /* exec, load, allocate: some ms; QEMU waits 5 s for its first answer */
 #define STOP_MS 3000   /* as long as a quiesce may take */
 #define FORCE_MS 2000  /* surprise removal */
+#define ASK_MS 10000   /* between two requests to a client to leave */
 #define PARAM_MS 2000  /* a hook never waits: no answer means that the worker hangs */
 #define HANGUP_MS 1000 /* from the end of the channel to the end of the process */
 #define PING_MS 2000
@@ -250,6 +251,19 @@ int worker_param_set(struct worker *w, struct umdev_mdev *mdev, const struct umd
 	return 0;
 }
 
+/* As a kernel does it: again and again, until the client has let go or is forced to. */
+static void ask(struct loop_timer *timer)
+{
+	struct worker_member *member = container_of(timer, struct worker_member, stop_deadline);
+	struct worker *w = member->worker;
+	uint8_t frame[MW_HEADER + 16];
+	int len;
+
+	loop_timer_arm(&w->manager->loop, timer, ASK_MS * NS_PER_MS, ask);
+	len = mw_put_stop(frame, sizeof(frame), member_index(member), MW_STOP_ASK, 0);
+	send_frame(w, frame, len, NULL, 0);
+}
+
 void worker_disconnect(struct worker *w, struct umdev_mdev *mdev, bool force)
 {
 	struct worker_member *member = find_member(w, mdev);
@@ -259,11 +273,13 @@ void worker_disconnect(struct worker *w, struct umdev_mdev *mdev, bool force)
 	assert(member);
 	if (w->state != MW_READY || !member->connected)
 		return; /* on its way down: CLOSED comes without us */
-	if (force)
-		loop_timer_arm(&w->manager->loop, &member->stop_deadline, FORCE_MS * NS_PER_MS,
-			       force_too_late);
-	len = mw_put_stop(frame, sizeof(frame), member_index(member),
-			  force ? MW_STOP_ABORT : MW_STOP_CLEAN, FORCE_MS);
+	if (!force) {
+		ask(&member->stop_deadline);
+		return;
+	}
+	loop_timer_arm(&w->manager->loop, &member->stop_deadline, FORCE_MS * NS_PER_MS,
+		       force_too_late);
+	len = mw_put_stop(frame, sizeof(frame), member_index(member), MW_STOP_ABORT, FORCE_MS);
 	send_frame(w, frame, len, NULL, 0);
 }
 

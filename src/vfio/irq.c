@@ -237,6 +237,17 @@ int vfio_set_irqs(struct vfio_server *s, struct vfio_request *rq)
 	return 0;
 }
 
+static int request_release(struct umdev_device *dev, void *arg)
+{
+	bit_set(dev->vfio->half->signal, VFIO_SLOT_REQ);
+	return 0;
+}
+
+void vfio_server_ask_release(struct vfio_server *s)
+{
+	vfio_server_event(s, request_release, NULL);
+}
+
 /* ---- outside the transaction ---- */
 
 void irq_release_all(struct vfio_irq_record *r)

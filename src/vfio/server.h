@@ -74,6 +74,8 @@ void vfio_server_free(struct vfio_server *s);
 int vfio_server_connect(struct vfio_server *s, int fd);
 /* Starts to close; ops->closed follows (maybe before the return when nothing is in flight). */
 void vfio_server_disconnect(struct vfio_server *s, enum vfio_close_reason reason, const char *text);
+/* Asks the client to give the device up (interrupt REQ, if it is armed). It may not hear. */
+void vfio_server_ask_release(struct vfio_server *s);
 enum vfio_state vfio_server_state(const struct vfio_server *s);
 /* Successor: finish what was committed and go on. Call once the loop sources may run. */
 int vfio_server_resume(struct vfio_server *s, bool crashed);

@@ -415,7 +415,7 @@ int mw_get_res_del(const struct mw_frame *f, char ret_name[32])
 int mw_get_stop(const struct mw_frame *f, enum mw_stop_mode *ret_mode, uint32_t *ret_deadline_ms)
 {
 	struct buf_reader r = payload(f, MW_STOP);
-	uint32_t mode = get_number(&r, MW_STOP_ABORT), deadline_ms = buf_get_u32(&r);
+	uint32_t mode = get_number(&r, MW_STOP_ASK), deadline_ms = buf_get_u32(&r);
 
 	if (finish(&r) < 0)
 		return -EPROTO;

@@ -59,6 +59,7 @@ enum mw_type {
 enum mw_stop_mode {
 	MW_STOP_CLEAN, /* close the connection, answer CLOSED; MW_ALL: then exit 0 */
 	MW_STOP_ABORT, /* surprise removal: the same without waiting for the client */
+	MW_STOP_ASK,   /* one member: ask the client to release the device; it serves on */
 };
 
 enum mw_member_state { MW_MEMBER_OK, MW_MEMBER_FAULTY };

@@ -232,8 +232,8 @@ static int exec_stop(struct worker *w, const struct mw_frame *f, const struct co
 	uint32_t deadline_ms;
 	int error = mw_get_stop(f, &mode, &deadline_ms);
 
-	if (error)
-		return error;
+	if (error || (f->member == MW_ALL && mode == MW_STOP_ASK))
+		return -EPROTO;
 	next = worker_begin(w);
 	if (f->member == MW_ALL) {
 		next->stopping = 1;
@@ -242,6 +242,8 @@ static int exec_stop(struct worker *w, const struct mw_frame *f, const struct co
 	commit_frame(w, next, msg);
 	if (f->member == MW_ALL)
 		stop_all(w);
+	else if (mode == MW_STOP_ASK)
+		vfio_server_ask_release(w->members[f->member].dev.vfio);
 	else
 		vfio_server_disconnect(w->members[f->member].dev.vfio, VFIO_CLOSE_STOPPED,
 				       "the device was stopped");

@@ -295,8 +295,14 @@ static void numbers_outside_their_range_are_refused(void **state)
 		int offset; /* of the u32 */
 		uint32_t value;
 	} cases[] = {
-		{ 0, MW_MAX + 1 },         { 4, 0 },  { 4, 99 }, { 4, MW_PONG },
-		{ 4, MW_STOP | 32 << 16 }, { 12, 1 }, { 16, 2 }, { 4, MW_CONNECT },
+		{ 0, MW_MAX + 1 },
+		{ 4, 0 },
+		{ 4, 99 },
+		{ 4, MW_PONG },
+		{ 4, MW_STOP | 32 << 16 },
+		{ 12, 1 },
+		{ 16, MW_STOP_ASK + 1 },
+		{ 4, MW_CONNECT },
 	};
 	_Alignas(16) uint8_t ret[4096];
 	uint8_t frame[64];
