@@ -16,8 +16,9 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from lib import oracle, t
+from lib import oracle, sysfs, t
 from lib.daemon import Daemon
+from lib.sysfs import open_result, write_result
 
 NIL = "00000000-0000-0000-0000-000000000000"
 FIRST = "a0000000-0000-4000-8000-000000000001"
@@ -49,25 +50,6 @@ def available(d: Daemon) -> tuple[int, int]:
     return one, two
 
 
-def open_result(path: Path, flags: int) -> str:
-    try:
-        os.close(os.open(path, flags, 0o666))
-    except OSError as e:
-        return oracle.error_name(e)
-    return "ok"
-
-
-def write_result(path: Path, data: str) -> str:
-    """Of one write(2): the count or the errno."""
-    fd = os.open(path, os.O_WRONLY)
-    try:
-        return str(os.write(fd, data.encode()))
-    except OSError as e:
-        return oracle.error_name(e)
-    finally:
-        os.close(fd)
-
-
 def group_base() -> int:
     """Our group numbers begin above the host's."""
     try:
@@ -80,7 +62,7 @@ def group_base() -> int:
 def tree(d: Daemon, *names: str) -> list[str]:
     """Lines of these directories, with group numbers that begin at 0."""
     base = group_base()
-    lines = [line for name in names for line in oracle.probe(d.sys, name)]
+    lines = [line for name in names for line in sysfs.probe(d.sys, name)]
     return [GROUP.sub(lambda m: str(int(m[0]) - base), line) for line in lines]
 
 

@@ -1,21 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""What a real kernel said (tests/oracle), and a prober that says the same of any tree.
-
-A line of a tree is one of
-    D 0755 nlink=4 /sys/bus/mdev/
-    F 0644 sz=4096 /sys/bus/mdev/drivers_autoprobe = "1\\n"
-    F 0200 sz=4096 /sys/bus/mdev/uevent
-    F 0644 sz=4096 /sys/devices/.../autosuspend_delay_ms read:EIO
-    L 0777 /sys/class/mtty/mtty -> ../../devices/virtual/mtty/mtty
-"""
+"""What a real kernel said (tests/oracle), in lines as lib.sysfs.probe makes them of any tree, and
+the lists of docs/abi.md that say what may differ."""
 from __future__ import annotations
 
-import errno
 import fnmatch
 import os
 import re
-import stat
-from pathlib import Path
 
 from . import t
 
@@ -91,38 +81,6 @@ def recorded_tree(title: str) -> list[str]:
     """The tree of a section, without what docs/abi.md says we do not render."""
     lines = [line for line in section(title) if ENTRY.match(line)]
     return without(lines, listed("abi-not-rendered"))
-
-
-def error_name(error: OSError) -> str:
-    return errno.errorcode[error.errno]
-
-
-def quoted(data: bytes) -> str:
-    return data.decode().replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-
-
-def _content(path: Path) -> str:
-    try:
-        with open(path, "rb", buffering=0) as f:
-            return f' = "{quoted(f.read(65536))}"'
-    except OSError as e:
-        return f" read:{error_name(e)}"
-
-
-def probe(root: Path, name: str) -> list[str]:
-    """Lines of /sys/... `name` and all below it; root: what stands for /sys."""
-    path = root / name.removeprefix("/sys").lstrip("/")
-    st = os.lstat(path)
-    mode = f"{stat.S_IMODE(st.st_mode):04o}"
-    if stat.S_ISLNK(st.st_mode):
-        return [f"L {mode} {name} -> {os.readlink(path)}"]
-    if not stat.S_ISDIR(st.st_mode):
-        content = _content(path) if st.st_mode & 0o444 else ""
-        return [f"F {mode} sz={st.st_size} {name}{content}"]
-    lines = [f"D {mode} nlink={st.st_nlink} {name}/"]
-    for entry in sorted(os.listdir(path)):
-        lines += probe(root, f"{name}/{entry}")
-    return lines
 
 
 def difference(got: list[str], wanted: list[str]) -> str:
