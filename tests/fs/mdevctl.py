@@ -51,7 +51,7 @@ def types_are_listed() -> None:
 def a_device_is_started_listed_and_stopped() -> None:
     with card() as d:
         u = str(uuid.uuid4())
-        t.equal(mdevctl(d, "list").stdout, "", "list of none")
+        t.equal(mdevctl(d, "list").stdout.strip(), "", "list of none")
         mdevctl(d, "start", "-u", u, "-p", "card0", "--type", "mtty-2")
         t.equal(available(d), 11, "mtty-2 available")
         t.check(u in mdevctl(d, "list").stdout, "the device is not listed")
@@ -61,7 +61,7 @@ def a_device_is_started_listed_and_stopped() -> None:
         t.check(again.returncode != 0, "started twice")
         mdevctl(d, "stop", "-u", u)
         t.equal(available(d), 12, "mtty-2 available after stop")
-        t.equal(mdevctl(d, "list").stdout, "", "list after stop")
+        t.equal(mdevctl(d, "list").stdout.strip(), "", "list after stop")
 
 
 @t.case
