@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The driver `test`: a device that does nothing useful and shows everything that the base does.
+ *
+ *   regs  BAR 0 and INTx
+ *   dma   BAR 0, MSI-X with 16 vectors (table and PBA in BAR 4), 64 KiB of memory in BAR 2 that the
+ *         client may map, and an engine that moves bytes between guest memory and BAR 2
+ *
+ * BAR 0 holds the registers below, little-endian. Each is read and written at its own offset, in
+ * its own width or in less: a read gives the low bytes, a write clears the high ones. Only SCRATCH
+ * can be accessed byte by byte. Whatever is not named reads 0 and ignores writes. "RO" ignores
+ * writes. A reset clears everything except RESETS, LAST_RESET, GAIN and BAR 2.
+ *
+ * Refusals, to be tested: GAIN_PARENT_REFUSES is refused by the parent half, GAIN_DEVICE_REFUSES by
+ * the device half of a device that is served.
+ */
+#ifndef TEST_H
+#define TEST_H
+
+#define TEST_UNITS \
+	64 /* the pool of a parent; regs takes 1 and 1 for each aggregated, dma 2 and 2 */
+
+#define TEST_GAIN_PARENT_REFUSES 13 /* EDOM */
+#define TEST_GAIN_DEVICE_REFUSES 14 /* ERANGE */
+
+#define TEST_VENDOR 0x1234 /* assigned to nobody; QEMU uses it for such devices too */
+#define TEST_DEVICE_REGS 0x7e57
+#define TEST_DEVICE_DMA 0x7e58
+#define TEST_MAGIC 0x74736574 /* "test" */
+
+#define TEST_BAR_REGS 0
+#define TEST_BAR_MEM 2
+#define TEST_BAR_MSIX 4
+#define TEST_BAR_REGS_SIZE 256
+#define TEST_BAR_MEM_SIZE 65536
+#define TEST_BAR_MSIX_SIZE 4096
+#define TEST_VECTORS 16
+
+enum test_register {
+	TEST_REG_MAGIC = 0x00,   /* u32 RO: TEST_MAGIC */
+	TEST_REG_UNITS = 0x04,   /* u32 RO: value of the parameter aggregation (1 without) */
+	TEST_REG_SCRATCH = 0x08, /* u64: keeps what is written */
+	TEST_REG_COUNTER = 0x10, /* u64: a read gives the value and adds 1 to it */
+	TEST_REG_HASH = 0x18,    /* u64: a write is mixed in; the result depends on all writes and
+				  * their order: hash = (hash ^ value) * TEST_HASH_PRIME */
+	TEST_REG_ECHO = 0x20,    /* u64: the last value written; one that does not follow the one
+				  * before it (by 1) counts in ... */
+	TEST_REG_GAPS = 0x28,    /* u64 RO: ... this */
+	TEST_REG_RESETS = 0x30,  /* u32 RO: resets so far */
+	TEST_REG_LAST_RESET = 0x34, /* u32 RO: enum umdev_reset of the last */
+	TEST_REG_GAIN = 0x38,       /* u32 RO: value of the parameter gain */
+	TEST_REG_COLOR = 0x3c,      /* u32 RO: index of the choice of the parameter color */
+	TEST_REG_INTX = 0x40,       /* u32, regs only: level of INTx, 0 or 1 */
+	TEST_REG_RAISE = 0x44,      /* u32, dma only: a write raises that vector; reads 0 */
+
+	/* The engine, dma only. */
+	TEST_REG_DMA_IOVA = 0x80,    /* u64: address in guest memory */
+	TEST_REG_DMA_OFFSET = 0x88,  /* u32: place in BAR 2 */
+	TEST_REG_DMA_LEN = 0x8c,     /* u32: bytes, 1..TEST_DMA_MAX */
+	TEST_REG_DMA_COMMAND = 0x90, /* u32: a write of enum test_command starts it; reads 0 */
+	TEST_REG_DMA_STATUS = 0x94,  /* u32 RO: 0, a negated errno, or TEST_DMA_BUSY, of the
+				      * command that was started or ended last */
+	TEST_REG_DMA_DONE = 0x98,    /* u32 RO: commands that ended */
+	TEST_REG_DMA_VECTOR = 0x9c,  /* u32: vector raised by the end of a command; after a reset
+				      * TEST_VECTORS: none */
+};
+
+enum test_command {
+	TEST_DMA_FROM_GUEST = 1, /* mapped guest memory -> BAR 2, done when the write returns */
+	TEST_DMA_TO_GUEST,       /* the other way; guest memory changes behind the write's commit */
+	TEST_DMA_ASK,            /* as FROM_GUEST by a message to the client: TEST_DMA_BUSY first */
+	TEST_DMA_TELL,           /* as TO_GUEST by a message */
+};
+
+#define TEST_DMA_MAX 4096
+#define TEST_DMA_BUSY 1
+#define TEST_HASH_PRIME 0x100000001b3ULL
+
+struct umdev_device_driver;
+struct umdev_parent_driver;
+extern const struct umdev_device_driver test_device_driver;
+extern const struct umdev_parent_driver test_parent_driver;
+
+#endif

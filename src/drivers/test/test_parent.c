@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT */
+/* test, parent half: a pool of units and parameters of several kinds. See test.h. */
+#include <errno.h>
+#include <string.h>
+#include <umdev/parent.h>
+#include "test.h"
+
+static const char *const colors[] = { "red", "green", "blue", NULL };
+
+static const struct umdev_param gain = {
+	.name = "gain",
+	.description = "a number that may change at any time; 13 and 14 are refused",
+	.unit = "dB",
+	.def = "1",
+	.max = 100,
+	.type = UMDEV_U32,
+	.writable = UMDEV_W_LIVE,
+};
+static const struct umdev_param note = {
+	.name = "note",
+	.description = "a text that changes only while nobody uses the device",
+	.type = UMDEV_STRING,
+	.writable = UMDEV_W_IDLE,
+};
+static const struct umdev_param color = {
+	.name = "color",
+	.description = "one of a few words",
+	.def = "green",
+	.choices = colors,
+	.type = UMDEV_ENUM,
+	.writable = UMDEV_W_LIVE,
+	.vendor = true,
+};
+static const struct umdev_param *const params[] = { &gain, &note, &color, NULL };
+
+static int test_param_check(struct umdev_mdev *mdev, const struct umdev_param *param,
+			    const struct umdev_value *value)
+{
+	if (param != &gain || value->u64 != TEST_GAIN_PARENT_REFUSES)
+		return 0;
+	umdev_explain("gain %u is refused, so that refusing can be tested",
+		      TEST_GAIN_PARENT_REFUSES);
+	return -EDOM;
+}
+
+static const struct umdev_pool pools[] = {
+	{ .name = "units", .capacity = TEST_UNITS },
+	{ .name = NULL },
+};
+
+static const struct umdev_type types[] = {
+	{
+		.name = "regs",
+		.pretty = "Test registers",
+		.description = "registers and INTx",
+		.device_api = "vfio-pci",
+		.class_name = "misc",
+		.params = params,
+		.pool = { { .cost = 1, .scale = 1 } },
+		.max_aggregation = TEST_UNITS,
+		.label = true,
+	},
+	{
+		.name = "dma",
+		.pretty = "Test engine",
+		.description = "registers, MSI-X, memory to map and DMA",
+		.device_api = "vfio-pci",
+		.class_name = "misc",
+		.params = params,
+		.pool = { { .cost = 2, .scale = 2 } },
+		.max_aggregation = TEST_UNITS / 2,
+		.p2p = true,
+		.label = true,
+	},
+	{ .name = NULL },
+};
+
+const struct umdev_parent_driver test_parent_driver = {
+	.abi = UMDEV_ABI,
+	.name = "test",
+	.summary = "devices that exercise umdev itself",
+	.types = types,
+	.pools = pools,
+	.param_check = test_param_check,
+};
