@@ -106,10 +106,12 @@ enum cli_exit cmd_parent_remove(struct cli *cli)
 {
 	_cleanup_json_ json_t *reply = NULL;
 	json_t *params = json_pack("{s:s}", "name", cli->args[0]);
+	enum cli_exit status;
 
 	if (!params)
 		return cli_usage(cli->command, "parent remove: the name is not UTF-8 text");
-	return finish(cli, client_once("ParentRemove", params, &reply), reply);
+	status = client_once("ParentRemove", params, &reply);
+	return finish(cli, status, reply);
 }
 
 enum cli_exit cmd_parent_list(struct cli *cli)

@@ -453,14 +453,13 @@ json_t *cli_settings(const struct cli *cli, unsigned first)
 	return TAKE(list);
 }
 
-int main(int argc, char **argv)
+static enum cli_exit run(int argc, char **argv)
 {
 	struct cli cli = { 0 };
 	bool wants_help = false;
 	enum cli_exit status;
 	int words;
 
-	log_init("umdev", LOG_INFO);
 	if (argc < 2)
 		return cli_usage(NULL, "a command is missing");
 	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
@@ -480,8 +479,15 @@ int main(int argc, char **argv)
 		return help_command(cli.command);
 	if (!status)
 		status = check_line(&cli);
-	if (!status)
-		status = cli.command->run(&cli);
+	return status ? status : cli.command->run(&cli);
+}
+
+int main(int argc, char **argv)
+{
+	enum cli_exit status;
+
+	log_init("umdev", LOG_INFO);
+	status = run(argc, argv);
 	if (fflush(stdout) != 0 || ferror(stdout))
 		return cli_fail(CLI_FAILURE, "standard output: %m");
 	return status;

@@ -9,6 +9,7 @@
  */
 #include <string.h>
 #include "base/err.h"
+#include "base/str.h"
 #include "core/private.h"
 
 #define SPEC_MAX 4095
@@ -56,6 +57,16 @@ static int spec_setting(const struct core_type *info, const char *text, size_t l
 	return 0;
 }
 
+/* Names what was given when it is short and printable. */
+static int no_uuid(const char *text, size_t len)
+{
+	len -= len && text[len - 1] == '\n';
+	if (len > UUID_LEN || !str_is_clean(text, len))
+		return err_set(-EINVAL, "create: expected a UUID, such as the output of uuidgen");
+	return err_set(-EINVAL, "create: '%.*s' is no UUID: give one such as the output of uuidgen",
+		       (int)len, text);
+}
+
 int spec_parse(const struct mdev_type *type, const char *text, size_t len, struct mdev_spec *ret)
 {
 	bool settings = type->parent->params_shown && type->info->n_params;
@@ -63,7 +74,7 @@ int spec_parse(const struct mdev_type *type, const char *text, size_t len, struc
 
 	ret->n_settings = 0;
 	if (len < UUID_LEN || uuid_parse(text, UUID_LEN, &ret->uuid) < 0)
-		return err_set(-EINVAL, "create: expected a UUID, such as the output of uuidgen");
+		return no_uuid(text, len);
 	if (len <= UUID_LEN + 1)
 		return 0;
 	if (!settings)
