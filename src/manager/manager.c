@@ -86,7 +86,8 @@ static void op_event(void *arg, const struct core_event *event)
 {
 	struct manager *m = arg;
 
-	log_event(event);
+	if (!m->options.one)
+		log_event(event);
 	if (m->control)
 		control_event(m->control, event);
 }
@@ -268,8 +269,10 @@ void manager_stop(struct manager *m, int exit_code)
 		loop_timer_arm(&m->loop, &m->farewell, FAREWELL_S * NS_PER_S, waited_enough);
 }
 
-void manager_worker_gone(struct manager *m)
+void manager_worker_gone(struct manager *m, bool clean)
 {
+	if (m->options.no_socket) /* its only client has left */
+		manager_stop(m, clean ? 0 : 1);
 	if (m->stopping && list_is_empty(&m->workers))
 		loop_stop(&m->loop, m->exit_code);
 }

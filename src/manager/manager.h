@@ -57,8 +57,8 @@ void manager_stop(struct manager *m, int exit_code);
 void manager_fini(struct manager *m);
 /* sock_accept; without a free descriptor the connection is closed instead of waking us for ever. */
 int manager_accept(struct manager *m, int listen_fd);
-/* By worker_proc: one was reaped. */
-void manager_worker_gone(struct manager *m);
+/* By worker_proc: one was reaped. clean: it ended as it was told to. */
+void manager_worker_gone(struct manager *m, bool clean);
 
 /* For the control socket: as core's, and kept in $UMDEV_CONFIG. */
 int manager_parent_add(struct manager *m, const char *name, const char *driver,

@@ -105,7 +105,7 @@ static void reaped(struct loop_fd *source, uint32_t revents)
 			release_member(w, &w->members[i], clean, text);
 	}
 	free(w);
-	manager_worker_gone(m);
+	manager_worker_gone(m, clean);
 }
 
 void worker_kill(struct worker *w, const char *format, ...)
