@@ -45,8 +45,12 @@ static int fixed_dirs(struct core *core)
 int core_init(struct core *core, const struct umdev_parent_driver *const *drivers,
 	      const struct core_ops *ops, void *ops_arg)
 {
-	int error;
+	int error = 0;
 
+	for (const struct umdev_parent_driver *const *d = drivers; *d && !error; d++)
+		error = core_check_driver(*d);
+	if (error < 0)
+		return error;
 	*core = (struct core){
 		.drivers = drivers,
 		.ops = ops,

@@ -23,6 +23,7 @@
 #include "tree/tree.h"
 
 #define CORE_MAX_PARAMS 32
+#define CORE_OWN_PARAMS 4   /* at most so many of them are the core's: of a parent, of an mdev */
 #define CORE_MAX_MEMBERS 32 /* mdevs of one group */
 
 /*
@@ -223,6 +224,9 @@ struct core {
 		*iommu_groups, *class_vfio, *class_vfio_dev, *virtual_vfio;
 };
 
+/* Can the core work with this driver's tables? 0 / -EINVAL, explained. */
+int core_check_driver(const struct umdev_parent_driver *driver);
+/* 0 / -ENOMEM, or -EINVAL: core_check_driver of one of them. */
 int core_init(struct core *core, const struct umdev_parent_driver *const *drivers,
 	      const struct core_ops *ops, void *ops_arg);
 void core_fini(struct core *core); /* no parent may be left */

@@ -39,6 +39,7 @@ static const struct umdev_param parent_params[] = {
 				.writable = UMDEV_W_CREATE },
 };
 #define N_PARENT_PARAMS (sizeof(parent_params) / sizeof(parent_params[0]))
+_Static_assert(N_PARENT_PARAMS <= CORE_OWN_PARAMS, "driver.c counts on it");
 
 /* ---- settings ---- */
 
