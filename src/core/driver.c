@@ -80,9 +80,11 @@ static int check_param(const struct umdev_parent_driver *driver, const char *whe
 			       desc->name);
 	if (desc->type == UMDEV_ENUM && (!desc->choices || !desc->choices[0]))
 		return err_set(-EINVAL, "%s: %s has no choices", where, desc->name);
-	if (desc->def && param_parse(desc, desc->def, strlen(desc->def), &value) < 0)
-		return err_set(-EINVAL, "%s: the default of %s is not one of its values", where,
-			       desc->name);
+	if (desc->def && param_parse(desc, desc->def, strlen(desc->def), &value) < 0) {
+		err_clear(); /* whose default it is matters more */
+		return err_set(-EINVAL, "%s: the default '%s' of %s is not one of its values",
+			       where, desc->def, desc->name);
+	}
 	if (desc->pool && (!value_is_numeric(desc) || !has_pool(driver, desc->pool)))
 		return err_set(-EINVAL,
 			       "%s: %s takes units of '%s', but is no number or there is no "
