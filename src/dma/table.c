@@ -545,11 +545,12 @@ int dma_table_new(struct dma_shared *shared, bool resume, struct dma_table **ret
 	return 0;
 }
 
-void dma_each_fd(const struct dma_shared *shared, void (*fn)(void *, int), void *arg)
+void dma_each_fd(const struct dma_table *t, void (*fn)(void *, int), void *arg)
 {
+	fn(arg, t->wake_fd);
 	for (int i = 0; i < DMA_MAX_FILES; i++)
-		if (shared->files[i].fd >= 0)
-			fn(arg, shared->files[i].fd);
+		if (t->shared->files[i].fd >= 0)
+			fn(arg, t->shared->files[i].fd);
 }
 
 uint32_t dma_n_maps(const struct dma_table *t)

@@ -83,7 +83,7 @@ int vfio_server_resume(struct vfio_server *s, bool crashed);
 /* Run a hook in a transaction of its own; on non-zero return of fn nothing is committed. */
 int vfio_server_event(struct vfio_server *s, int (*fn)(struct umdev_device *dev, void *arg),
 		      void *arg);
-/* Every descriptor the state names. */
+/* Every descriptor in use: those the state names, and what this life opened for itself. */
 void vfio_each_fd(struct vfio_server *s, void (*fn)(void *, int), void *arg);
 
 #endif

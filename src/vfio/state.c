@@ -195,7 +195,7 @@ void vfio_each_fd(struct vfio_server *s, void (*fn)(void *, int), void *arg)
 
 	if (s->half->state != VFIO_CLOSED)
 		conn_each_fd(&s->conn, &s->half->cursor, fn, arg);
-	dma_each_fd(&s->shared->dma, fn, arg);
+	dma_each_fd(s->dma, fn, arg);
 	for (unsigned i = 0; i < 6; i++) {
 		if (s->shared->bar_fd[i] >= 0)
 			fn(arg, s->shared->bar_fd[i]);

@@ -67,6 +67,7 @@ static void greet(struct worker *w)
 	uint8_t frame[FRAME_MAX];
 
 	next->greet = 0;
+	next->told = w->shared->lives; /* deaths before its time are not its business */
 	channel_say(w, next, frame, mw_put_plain(frame, sizeof(frame), MW_READY_MSG, 0, 0));
 	for (unsigned i = 0; i < w->n_members; i++) {
 		if (*w->members[i].faulty)
@@ -81,10 +82,10 @@ static void greet(struct worker *w)
 
 static void tell(struct worker *w)
 {
-	if (w->half->told != w->shared->lives && w->shared->lives > 1)
-		tell_resumed(w);
 	if (w->half->greet)
 		greet(w);
+	if (w->half->told != w->shared->lives && w->shared->lives > 1)
+		tell_resumed(w);
 	for (unsigned i = 0; i < w->n_members; i++)
 		if (w->half->closed[i] && !tell_closed(w, i))
 			break;

@@ -2,7 +2,8 @@
 /*
  * A descriptor is forgotten by the state before it is closed, and received before it is stored; a
  * death in between leaves it open in the table that keeper and workers share. Each successor closes
- * whatever nothing names, before it opens more.
+ * whatever nothing names. What a life opens for itself before that must be named as well: every
+ * _each_fd of the worker's parts does so.
  */
 #include <stdlib.h>
 #include <unistd.h>

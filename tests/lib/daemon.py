@@ -198,15 +198,16 @@ def parent_of(pid: int) -> int:
 
 
 def worker_of(daemon: Daemon, device: str) -> int:
-    """The process that serves a device now: of the two that hold its group's rendezvous socket
-    (keeper and worker), the child."""
+    """The process that serves a device now: the child of the keeper, which holds its group's
+    rendezvous socket. (A worker shows its descriptors to root only.)"""
     with daemon.varlink() as v:
         group = v.call("Show", name=device)["device"]["group"]
     path = str(daemon.run / "worker" / str(group))
     inodes = [line.split()[6] for line in Path("/proc/net/unix").read_text().splitlines()
               if line.endswith(f" {path}")]
     pids = [p for p in daemon.workers() if _link(p, 4) in {f"socket:[{i}]" for i in inodes}]
-    serving = [p for p in pids if parent_of(p) in pids]
+    serving = [int(c) for p in pids
+               for c in Path(f"/proc/{p}/task/{p}/children").read_text().split()]
     if len(serving) != 1:
         raise t.Failure(f"{len(serving)} workers serve group {group} (of {pids}), wanted one")
     return serving[0]

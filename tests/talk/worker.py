@@ -1,0 +1,471 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""umdev-worker by itself: this test is its manager. Deaths, hangs, orphans, adoption, stop."""
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from lib import t
+from lib.daemon import program
+from lib import vfio_user
+from lib.vfio_user import Client
+
+CONFIG, CONNECT, PARAM_SET, RES_ADD, RES_DEL, STOP, PING = range(1, 8)
+READY, CLOSED, PARAM_DONE, STATE, RESUMED, PONG = range(32, 38)
+ALL = 0xFFFF
+STREAM = 1 | 2 | 4  # readable, writable, a stream
+RBR = THR = 0
+FCR, MCR, LSR, SCR = 2, 4, 5, 7
+DTR_RTS = 3
+
+
+def text(s: str) -> bytes:
+    return struct.pack("<H", len(s)) + s.encode()
+
+
+def member(kind: str, streams: list[str], params: list[tuple[str, int, int, str]]) -> bytes:
+    out = uuid.uuid4().bytes + text("mtty") + text(kind) + text("vfio-user")
+    out += struct.pack("<HH", len(params), len(streams))
+    for name, number, value, canonical in params:
+        out += text(name) + struct.pack("<BQ", number, value) + text(canonical)
+    for name in streams:
+        out += text(name) + struct.pack("<IQQ", STREAM, 0, 0)
+    return out
+
+
+class Frame:
+    def __init__(self, data: bytes) -> None:
+        _, self.type, self.member, self.serial, _ = struct.unpack_from("<IHHII", data)
+        self.payload = data[16:]
+
+    def numbers(self, count: int) -> tuple[int, ...]:
+        return struct.unpack_from(f"<{count}I", self.payload)
+
+    def line(self) -> str:
+        return self.payload[6:].decode()
+
+
+class Channel:
+    """Frames over a socket to a worker."""
+
+    def __init__(self, s: socket.socket) -> None:
+        self.socket = s
+        self.socket.settimeout(10)
+        self._buffer = b""
+
+    def send(self, kind: int, payload: bytes = b"", member: int = 0, serial: int = 0,
+             fds: tuple[int, ...] = ()) -> None:
+        frame = struct.pack("<IHHII", 16 + len(payload), kind, member, serial, 0) + payload
+        socket.send_fds(self.socket, [frame], list(fds))
+
+    def get(self) -> Frame | None:
+        """None: the worker closed the channel."""
+        while len(self._buffer) < 4 or len(self._buffer) < self._size():
+            try:
+                data = self.socket.recv(65536)
+            except ConnectionResetError:
+                data = b""
+            if not data:
+                t.equal(self._buffer, b"", "bytes of a frame that was never finished")
+                return None
+            self._buffer += data
+        size = self._size()
+        frame, self._buffer = Frame(self._buffer[:size]), self._buffer[size:]
+        return frame
+
+    def _size(self) -> int:
+        return struct.unpack_from("<I", self._buffer)[0]
+
+    def expect(self, kind: int) -> Frame:
+        frame = self.expect_any()
+        t.equal(frame.type, kind, "type of frame")
+        return frame
+
+    def expect_any(self) -> Frame:
+        frame = self.get()
+        t.check(frame, "the worker is gone")
+        assert frame
+        return frame
+
+    def silent(self) -> bool:
+        return not self._buffer and not select.select([self.socket], [], [], 0.05)[0]
+
+
+class Group(Channel):
+    """A keeper with its worker, the devices of CONFIG, and the host ends of their ports."""
+
+    def __init__(self, *kinds: str, params: list[tuple[str, int, int, str]] | None = None,
+                 raw: bytes | None = None) -> None:
+        self._dir = t.TempDir()
+        self.rendezvous = self._dir.path / "rendezvous"
+        ours, theirs = socket.socketpair()
+        super().__init__(ours)
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(self.rendezvous))
+        listener.listen()
+        state = os.memfd_create("state", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        self._log = self._dir.path / "log"
+        actions: list[tuple[object, ...]] = [
+            (os.POSIX_SPAWN_OPEN, 2, str(self._log), os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)]
+        for target, fd in ((3, theirs.fileno()), (4, listener.fileno()), (5, state)):
+            high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 20)
+            actions.append((os.POSIX_SPAWN_DUP2, high, target))
+        worker = str(program("umdev-worker"))
+        self.keeper = os.posix_spawn(worker, [worker], os.environ, file_actions=actions,
+                                     setpgroup=0)
+        for _, high, _ in actions[1:]:
+            os.close(high)
+        theirs.close()
+        listener.close()
+        os.close(state)
+        self.status: int | None = None
+        self.ports: list[socket.socket] = []
+        self._configure(kinds, params or [], raw)
+
+    def _configure(self, kinds: tuple[str, ...], params: list[tuple[str, int, int, str]],
+                   raw: bytes | None) -> None:
+        fds = []
+        payload = struct.pack("<III", 1, 7, len(kinds))
+        for kind in kinds:
+            host, worker = socket.socketpair()
+            host.settimeout(10)
+            self.ports.append(host)
+            fds.append(worker.detach())
+            payload += member(kind, ["port0"], params)
+        self.send(CONFIG, payload if raw is None else raw, fds=tuple(fds))
+        for fd in fds:
+            os.close(fd)
+
+    def __enter__(self) -> Group:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind:
+            print(f"log of the worker:\n{self._log.read_text()[-4000:]}")
+        self.socket.close()
+        for s in self.ports:
+            s.close()
+        if self.status is None:
+            os.kill(self.keeper, signal.SIGKILL)
+            os.waitpid(self.keeper, 0)
+        self._dir.__exit__()
+
+    def wait(self) -> int:
+        """Exit status of the keeper."""
+        def ended() -> bool:
+            pid, status = os.waitpid(self.keeper, os.WNOHANG)
+            if pid:
+                self.status = os.waitstatus_to_exitcode(status)
+            return bool(pid)
+        t.wait_for(ended, 10, "the end of the keeper")
+        assert self.status is not None
+        return self.status
+
+    def worker(self) -> int:
+        path = Path(f"/proc/{self.keeper}/task/{self.keeper}/children")
+        return int(t.wait_for(lambda: path.read_text().split(), 5, "a worker")[0])
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """Ends this life; returns when it is over, which is before the next one tells."""
+        pid = self.worker()
+        fd = os.pidfd_open(pid)
+        os.kill(pid, number)
+        select.select([fd], [], [], 5)
+        os.close(fd)
+
+    def connect(self, member: int = 0) -> Client:
+        ours, theirs = socket.socketpair()
+        self.send(CONNECT, member=member, fds=(theirs.fileno(),))
+        theirs.close()
+        return Client(fd=ours.detach())
+
+
+@contextlib.contextmanager
+def ready(*kinds: str) -> Iterator[Group]:
+    with Group(*(kinds or ("1",))) as g:
+        g.expect(READY)
+        yield g
+
+
+def put(c: Client, register: int, value: int) -> None:
+    c.write(0, register, bytes([value]))
+
+
+def get(c: Client, register: int) -> int:
+    return c.read(0, register, 1)[0]
+
+
+@t.case
+def by_hand_it_says_who_starts_it() -> None:
+    p = subprocess.run([program("umdev-worker")], capture_output=True, text=True, timeout=5,
+                       stdin=subprocess.DEVNULL)
+    t.equal((p.returncode, p.stdout, p.stderr.count("\n")), (2, "", 1), "status and lines")
+    t.check("umdevd starts this program" in p.stderr, p.stderr)
+    p = subprocess.run([program("umdev-worker"), "--version"], capture_output=True, text=True,
+                       timeout=5)
+    t.check(p.returncode == 0 and p.stdout.startswith("umdev-worker "), p.stdout)
+
+
+@t.case
+def rights_are_gone_before_ready() -> None:
+    with ready() as g:
+        status = Path(f"/proc/{g.worker()}/status").read_text()
+        for line in ("NoNewPrivs:\t1", "CapEff:\t0000000000000000", "CapPrm:\t0000000000000000"):
+            t.check(line in status, f"{line} is not in {status}")
+
+
+@t.case
+def killed_worker_goes_on_and_says_so() -> None:
+    with ready() as g, g.connect() as c:
+        put(c, SCR, 0x5A)
+        g.kill()
+        t.equal(get(c, SCR), 0x5A, "scratch register")
+        t.equal(g.expect(RESUMED).numbers(2), (signal.SIGKILL, 2), "signal and lives")
+        g.kill(signal.SIGSEGV)
+        t.equal(get(c, SCR), 0x5A, "scratch register")
+        t.equal(g.expect(RESUMED).numbers(2), (signal.SIGSEGV, 3), "signal and lives")
+
+
+@t.case
+def no_frame_is_lost_repeated_or_torn() -> None:
+    with ready() as g:
+        sent = expected = lives = 0
+        end = time.monotonic() + 2
+        while time.monotonic() < end or expected < sent:
+            if time.monotonic() < end:
+                for _ in range(50):
+                    g.send(PING, serial=sent)
+                    sent += 1
+                if sent % 500 == 0:
+                    os.kill(g.worker(), signal.SIGKILL)
+            while expected < sent - (200 if time.monotonic() < end else 0):
+                f = g.expect_any()
+                if f.type == RESUMED:
+                    lives += 1
+                else:
+                    t.equal((f.type, f.serial), (PONG, expected), "next answer")
+                    expected += 1
+        t.check(g.silent(), "one answer too many")
+        t.check(lives > 20, f"only {lives} deaths were told")
+        t.fact(f"{sent} frames over {lives} deaths")
+
+
+@t.case
+def bytes_pass_once_over_many_deaths() -> None:
+    with ready() as g, g.connect() as c:
+        put(c, FCR, 7)
+        put(c, MCR, DTR_RTS)
+        data = os.urandom(3000)
+        back = bytearray()
+        sent = 0
+        for i, byte in enumerate(data):
+            if i % 64 == 0:
+                g.ports[0].sendall(data[sent:sent + 64])
+                sent += 64
+                os.kill(g.worker(), signal.SIGKILL)
+            while not get(c, LSR) & 1:
+                pass
+            back.append(get(c, RBR))
+            put(c, THR, byte)
+        t.check(back == data, "what the guest read is not what was sent")
+        got = b""
+        while len(got) < len(data):
+            got += g.ports[0].recv(4096)
+        t.check(got == data, "what the guest wrote is not what arrived")
+        t.fact(f"{len(data)} bytes each way; slowest answer {c.slowest * 1000:.1f} ms")
+
+
+@t.case
+def hung_worker_is_replaced() -> None:
+    with ready() as g, g.connect() as c:
+        put(c, SCR, 0x77)
+        os.kill(g.worker(), signal.SIGSTOP)
+        t.equal(g.expect(RESUMED).numbers(2), (signal.SIGKILL, 2), "signal and lives")
+        t.equal(get(c, SCR), 0x77, "scratch register")
+        # In the middle of a request: the first life that had it may be the one that hangs.
+        os.kill(g.worker(), signal.SIGSTOP)
+        vfio_user.ANSWER_SECONDS = 2.5
+        t.equal(get(c, SCR), 0x77, "scratch register, asked while it hung")
+        vfio_user.ANSWER_SECONDS = 1.0
+        t.fact(f"answered after {c.slowest:.2f} s")
+        t.equal(g.expect(RESUMED).numbers(2), (signal.SIGKILL, 3), "signal and lives")
+
+
+@t.case
+def too_many_crashes_end_the_group_with_a_reason() -> None:
+    with ready("1", "2") as g, g.connect(1):
+        for life in range(2, 14):
+            g.kill(signal.SIGSEGV)
+            t.equal(g.expect(RESUMED).numbers(2), (signal.SIGSEGV, life), "signal and lives")
+        g.kill(signal.SIGSEGV)
+        for m in range(2):
+            f = g.expect(STATE)
+            t.equal((f.member, f.numbers(1)), (m, (1,)), "member and state")
+            t.check("crashed again and again" in f.line() and "signal 11" in f.line(), f.line())
+        t.equal(g.get(), None, "frame after the last words")
+        t.equal(g.wait(), 1, "exit status")
+
+
+@t.case
+def type_without_device_half_is_refused_by_name() -> None:
+    with Group("nine") as g:
+        f = g.expect(STATE)
+        t.check("nine" in f.line() and "mtty" in f.line(), f.line())
+        t.equal(g.get(), None, "frame after the reason")
+        t.equal(g.wait(), 1, "exit status")
+
+
+@t.case
+def manager_that_breaks_the_rules_ends_it() -> None:
+    for kind, m in ((CONFIG, 0), (CONNECT, 0), (PONG, 0), (99, 0), (RES_DEL, 5)):
+        with ready() as g:
+            g.send(kind, struct.pack("<III", 1, 7, 0) if kind == CONFIG else b"", member=m)
+            f = g.expect(STATE)
+            t.check("broke the rules" in f.line(), f.line())
+            t.equal(g.wait(), 1, "exit status")
+    with Group(raw=b"\xff" * 40) as g:
+        t.equal(g.get(), None, "answer to a damaged CONFIG")
+        t.equal(g.wait(), 1, "exit status")
+
+
+@t.case
+def stop_closes_clients_and_ends_with_status_0() -> None:
+    with ready("1", "2") as g, g.connect(0) as a, g.connect(1) as b:
+        get(a, SCR)
+        g.send(STOP, struct.pack("<II", 0, 2000), member=0)
+        f = g.expect(CLOSED)
+        t.equal((f.member, f.numbers(1)), (0, (2,)), "member and reason")
+        t.equal(a.socket.recv(1), b"", "what the stopped client sees")
+        t.equal(get(b, SCR), 0, "the other client's register")
+        with g.connect(0) as again:
+            get(again, SCR)
+            g.send(STOP, struct.pack("<II", 0, 2000), member=ALL)
+            t.equal({g.expect(CLOSED).member, g.expect(CLOSED).member}, {0, 1}, "members")
+        t.equal(g.get(), None, "frame after the stop")
+        t.equal(g.wait(), 0, "exit status")
+
+
+@t.case
+def closed_is_said_once_per_connection() -> None:
+    with ready() as g:
+        for i in range(10):
+            with g.connect() as c:
+                get(c, SCR)
+            if i % 2:
+                g.kill()
+            frames = [g.expect(CLOSED) if not i % 2 else g.get()]
+            while frames[-1] and frames[-1].type != CLOSED:
+                t.equal(frames[-1].type, RESUMED, "type of frame")
+                frames.append(g.get())
+            t.check(frames[-1], "the worker is gone")
+            while not g.silent():
+                g.expect(RESUMED)
+
+
+@t.case
+def orphan_serves_on_and_is_adopted() -> None:
+    with ready("1", "2") as g, g.connect(1) as c:
+        put(c, SCR, 0x11)
+        g.socket.close()
+        t.equal(get(c, SCR), 0x11, "register of an orphan's client")
+        g.kill()
+        t.equal(get(c, SCR), 0x11, "register of an orphan's client after a death")
+        for scratch in (0x22, 0x33):
+            s = socket.socket(socket.AF_UNIX)
+            s.connect(str(g.rendezvous))
+            new = Channel(s)
+            new.expect(READY)
+            f = new.expect(CLOSED)
+            t.equal(f.member, 0, "the member without a client")
+            new.send(PING, serial=scratch)
+            f = new.expect(PONG)
+            t.equal(f.serial, scratch, "serial")
+            put(c, SCR, scratch)
+            if scratch == 0x22:
+                new.socket.close()
+        t.equal(get(c, SCR), 0x33, "register after adoption")
+        second = socket.socket(socket.AF_UNIX)
+        second.connect(str(g.rendezvous))
+        t.equal(second.recv(1), b"", "what a second manager hears")
+        second.close()
+        new.send(STOP, struct.pack("<II", 0, 2000), member=ALL)
+        t.equal(new.expect(CLOSED).member, 1, "member")
+        t.equal(g.wait(), 0, "exit status")
+        new.socket.close()
+
+
+@t.case
+def orphan_ends_with_its_last_client() -> None:
+    with ready() as g:
+        with g.connect() as c:
+            get(c, SCR)
+            g.socket.close()
+            get(c, SCR)
+        t.equal(g.wait(), 0, "exit status")
+
+
+@t.case
+def worker_dies_with_its_keeper() -> None:
+    with ready() as g, g.connect() as c:
+        os.kill(g.keeper, signal.SIGKILL)
+        t.equal(c.socket.recv(1), b"", "what the client sees")
+        t.equal(g.get(), None, "what the manager sees")
+
+
+@t.case
+def deaths_leave_no_descriptor_behind() -> None:
+    if os.geteuid():
+        t.skip("needs root to look into a worker")
+    with ready() as g, g.connect() as c:
+        def names() -> list[str]:
+            get(c, SCR)
+            path = Path(f"/proc/{g.worker()}/fd")
+            return sorted(os.readlink(p) for p in path.iterdir())
+        before = [n for n in names() if not n.startswith("/proc/")]
+        for _ in range(20):
+            g.kill()
+        t.equal([n for n in names() if not n.startswith("/proc/")], before, "open descriptors")
+
+
+@t.case
+def parameter_is_answered_with_its_errno() -> None:
+    with Group("1", params=[("backend", 7, 2, "pty")]) as g:
+        g.expect(READY)
+        for name, kind, wanted in (("backend", 7, 0), ("backend", 0, errno.EINVAL),
+                                   ("colour", 7, errno.ENOENT)):
+            value = text(name) + struct.pack("<BQ", kind, 1) + text("x")
+            g.send(PARAM_SET, value, serial=wanted)
+            f = g.expect(PARAM_DONE)
+            t.equal((f.serial, f.numbers(1)), (wanted, (wanted,)), f"answer for {name}")
+
+
+@t.case
+def resource_comes_and_goes_while_it_serves() -> None:
+    with ready() as g, g.connect() as c:
+        r, w = os.pipe()
+        for _ in range(3):
+            g.send(RES_ADD, text("extra") + struct.pack("<IQQ", 2, 0, 0), fds=(w,))
+            g.kill()
+            g.send(RES_DEL, text("extra"))
+        g.send(PING, serial=1)
+        while g.expect_any().type != PONG:
+            pass
+        os.close(w)
+        t.equal(os.read(r, 1), b"", "who still holds the resource")
+        os.close(r)
+        t.equal(get(c, SCR), 0, "scratch register")
+
+
+t.main()
