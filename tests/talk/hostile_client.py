@@ -83,9 +83,12 @@ def a_command_before_version_closes() -> None:
 
 @t.case
 def a_wrong_major_version_is_refused() -> None:
-    with two_devices() as (d, victim, _), contextlib.suppress(EOFError):
+    with two_devices() as (d, victim, _):
         c = Client(d.socket(victim), hello=False)
-        t.check(c.errno_of(vu.VERSION, struct.pack("<HH", 7, 0)) != 0, "version 7.0 was accepted")
+        with contextlib.suppress(EOFError):
+            got = c.errno_of(vu.VERSION, struct.pack("<HH", 7, 0))
+            t.check(got != 0, "version 7.0 was accepted")
+        c.close()
 
 
 @t.case
@@ -181,7 +184,6 @@ def bad_requests_are_refused_and_the_session_goes_on() -> None:
         ("interrupts, two kinds of data", vu.SET_IRQS, irqs.pack(20, 0x27, vu.INTX, 0, 1)),
         ("interrupts, two actions", vu.SET_IRQS, irqs.pack(20, 0x39, vu.INTX, 0, 1)),
         ("booleans that are missing", vu.SET_IRQS, irqs.pack(20, 0x22, vu.INTX, 0, 1)),
-        ("unmap of nothing", vu.DMA_UNMAP, struct.pack("<IIQQ", 24, 0, 0, PAGE)),
         ("short unmap", vu.DMA_UNMAP, struct.pack("<IIQQ", 24, 0, 0, PAGE)[:9]),
         ("map of no bytes", vu.DMA_MAP, struct.pack("<IIQQQ", 32, 3, 0, 0, 0)),
         ("map that wraps", vu.DMA_MAP, struct.pack("<IIQQQ", 32, 3, 0, (1 << 64) - PAGE, 2 * PAGE)),

@@ -81,6 +81,7 @@ def registers_of_the_ports_are_apart() -> None:
 def bytes_reach_the_host_and_come_back() -> None:
     with one_card() as (d, device, q, _):
         q.outb(IO + FCR, 7)
+        q.outb(IO + MCR, 2)  # RTS: ready to receive
         with serial.HostPort(d.device_dir(device) / "tty0") as end:
             for byte in b"hello":
                 q.outb(IO + THR, byte)
