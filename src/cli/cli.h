@@ -37,7 +37,7 @@ struct cli {
 	const struct cli_command *command;
 	const char *values[CLI_MAX_OPTIONS]; /* by index in command->options; switches: "" */
 	bool json;
-	char **args; /* borrowed from argv */
+	char **args; /* borrowed from argv, ended by NULL */
 	unsigned n_args;
 };
 

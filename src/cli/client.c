@@ -58,13 +58,23 @@ static enum cli_exit no_daemon(const struct client *c, int error)
 			c->path, strerror(-error), path_variable(PATH_RUN));
 }
 
+enum cli_exit client_run_dir(char **ret)
+{
+	int r = path_root(PATH_RUN, ret);
+
+	/* Nothing says where one could be. */
+	if (r == -ENOENT)
+		return cli_fail(CLI_NO_DAEMON, "no umdevd: %s", err_text(r));
+	return r < 0 ? cli_fail_errno(r) : CLI_OK;
+}
+
 enum cli_exit client_open(struct client *c)
 {
 	_cleanup_free_ char *run = NULL;
-	int r = path_root(PATH_RUN, &run);
+	enum cli_exit status = client_run_dir(&run);
 
-	if (r < 0)
-		return cli_fail_errno(r);
+	if (status)
+		return status;
 	c->path = str_printf("%s/control", run);
 	if (!c->path)
 		return cli_fail_errno(-ENOMEM);

@@ -17,6 +17,9 @@ struct client {
 		.fd = -1 \
 	}
 
+/* $UMDEV_RUN, to be freed. */
+enum cli_exit client_run_dir(char **ret);
+
 enum cli_exit client_open(struct client *c);
 void client_close(struct client *c); /* accepts CLIENT_INIT */
 

@@ -8,7 +8,7 @@
 #include "base/err.h"
 #include "base/paths.h"
 #include "base/str.h"
-#include "cli/cli.h"
+#include "cli/client.h"
 #include "cli/namespace.h"
 
 /* As env(1), sh(1) and others have it. */
@@ -94,29 +94,26 @@ static int prepare(const char *run_dir, const char *config_dir)
 
 enum cli_exit cmd_exec(struct cli *cli)
 {
-	_cleanup_free_ char *run_dir = NULL, *config_dir = NULL, **argv = NULL;
+	_cleanup_free_ char *run_dir = NULL, *config_dir = NULL;
 	enum cli_exit status;
-	int r = path_root(PATH_RUN, &run_dir);
+	int r;
 
-	if (r == 0)
-		r = path_root(PATH_CONFIG, &config_dir);
-	if (r < 0)
-		return cli_fail_errno(r);
 	if (cli->json)
 		return cli_usage(cli->command, "exec: --json does not go with it: the output is "
 					       "the command's");
+	status = client_run_dir(&run_dir);
+	if (status)
+		return status;
 	status = check_tree(run_dir);
 	if (status)
 		return status;
-	argv = calloc(cli->n_args + 1, sizeof(*argv));
-	if (!argv)
-		return cli_fail_errno(-ENOMEM);
-	memcpy(argv, cli->args, cli->n_args * sizeof(*argv));
-	r = prepare(run_dir, config_dir);
+	r = path_root(PATH_CONFIG, &config_dir);
+	if (r == 0)
+		r = prepare(run_dir, config_dir);
 	if (r < 0)
 		return cli_fail_errno(r);
-	execvp(argv[0], argv);
+	execvp(cli->args[0], cli->args);
 	r = errno;
-	cli_fail(CLI_FAILURE, "%s: %s", argv[0], strerror(r));
+	cli_fail(CLI_FAILURE, "%s: %s", cli->args[0], strerror(r));
 	return (enum cli_exit)(r == ENOENT ? EXIT_NO_COMMAND : EXIT_CANNOT_RUN);
 }

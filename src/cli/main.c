@@ -421,6 +421,7 @@ static enum cli_exit parse_line(struct cli *cli, int argc, char **argv, bool *re
 		else
 			*ret_help = true;
 	}
+	argv[cli->n_args] = NULL; /* at most argv[argc], which is NULL already */
 	return CLI_OK;
 }
 

@@ -115,6 +115,9 @@ def without_umdevd_the_status_says_so() -> None:
                      "set x a=b", "create -p a -t b", "attach x", "exec true",
                      "parent add a driver=b"):
             check_failure(run(*line.split(), env=env), NO_DAEMON, str(d), "UMDEV_RUN")
+        if os.geteuid() != 0:
+            unset = {"UMDEV_RUN": "", "XDG_RUNTIME_DIR": ""}
+            check_failure(run("list", env=unset), NO_DAEMON, "UMDEV_RUN", "XDG_RUNTIME_DIR")
 
 
 @t.case
