@@ -343,6 +343,67 @@ def a_back_end_changes_while_the_device_is_idle_only() -> None:
                 t.equal(e.errno, "EBUSY", "a change while connected")
 
 
+# ---- parameters of a served device ----
+
+def set_gain(d: Daemon, uuid: str, value: str) -> tuple[str, float]:
+    """"" or the errno, and how long it took."""
+    begin = time.monotonic()
+    with d.varlink() as v:
+        try:
+            v.call("ParamSet", name=uuid, param="gain", value=value)
+            errno = ""
+        except VarlinkError as e:
+            errno = e.errno or e.name
+    return errno, time.monotonic() - begin
+
+
+def gain_of(d: Daemon, uuid: str) -> str:
+    with d.varlink() as v:
+        return next(p["value"] for p in v.call("Show", name=uuid)["params"] if p["name"] == "gain")
+
+
+@contextlib.contextmanager
+def test_device(mode: str) -> Iterator[tuple[Daemon, str]]:
+    with daemon(mode) as d:
+        with d.varlink() as v:
+            v.call("ParentAdd", name="p", driver="test", settings=[])
+        yield d, d.create("p", "test-regs", "gain=1")
+
+
+@t.case
+def a_live_parameter_is_asked_of_the_worker() -> None:
+    with test_device("") as (d, uuid), connected(d, uuid):
+        t.equal(set_gain(d, uuid, "7")[0], "", "a change that the worker accepts")
+        t.equal(gain_of(d, uuid), "7", "value")
+    with test_device("refuses") as (d, uuid):
+        t.equal(set_gain(d, uuid, "7")[0], "", "a change while nobody serves it")
+        with connected(d, uuid):
+            t.equal(set_gain(d, uuid, "8")[0], "EINVAL", "a change that the worker refuses")
+            t.equal(gain_of(d, uuid), "7", "value")
+            t.equal(set_gain(d, uuid, "13")[0], "EDOM", "a change that the parent half refuses")
+
+
+@t.case
+def a_worker_that_does_not_answer_a_change_is_ended_and_the_old_value_stays() -> None:
+    with test_device("mute") as (d, uuid), connected(d, uuid) as s:
+        errno, seconds = set_gain(d, uuid, "7")
+        t.equal(errno, "EIO", "the writer's errno")
+        t.check(1.5 < seconds < 5, f"answered after {seconds:.1f} s")
+        t.equal(gain_of(d, uuid), "1", "value")
+        t.check(is_closed(s), "its client goes on")
+        t.check("parameter change" in error_of(d, uuid), f"reason: {error_of(d, uuid)!r}")
+
+
+@t.case
+def a_change_under_way_ends_with_its_device() -> None:
+    with test_device("mute") as (d, uuid), connected(d, uuid), d.varlink() as v:
+        v.send("ParamSet", {"name": uuid, "param": "gain", "value": "7"})
+        t.wait_for(lambda: d.workers(), 5, "a worker")
+        for pid in d.workers():
+            os.kill(pid, signal.SIGKILL)
+        t.equal(v.receive()["parameters"]["errno"], "EIO", "the writer's errno")
+
+
 # ---- workers that cannot be trusted ----
 
 @t.case
