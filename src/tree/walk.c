@@ -150,26 +150,29 @@ int tree_path(const struct tree_ref *ref, char *buf, size_t size)
 	return path ? copy_text(*path ? path : "/", buf, size) : -ENAMETOOLONG;
 }
 
-/* As sysfs: up to the deepest directory that holds both, never to the target itself. */
+/* As sysfs: up to the deepest directory that holds both, never to the target itself. The root's
+ * path is "". */
 static int relative(const char *from, const char *to, char *buf, size_t size)
 {
 	size_t i, common = 0, len = 0;
 	char text[TREE_PATH_MAX];
+	const char *rest;
 
 	for (i = 0; from[i] == to[i] && to[i]; i++)
 		if (to[i] == '/')
 			common = i;
-	/* "/a" is on the way to "/a/b", not to "/ab"; to[i] == 0: the target's own name is kept */
+	/* "/a" is on the way to "/a/b", not to "/ab" */
 	if (!from[i] && to[i] == '/')
 		common = i;
+	rest = to[common] ? to + common + 1 : ".";
 	for (i = common; from[i]; i++)
-		if (from[i] == '/' && from[i + 1])
+		if (from[i] == '/')
 			len += 3;
-	if (len + strlen(to + common) > sizeof(text))
+	if (len + strlen(rest) >= sizeof(text))
 		return -ENAMETOOLONG;
 	for (i = 0; i < len; i += 3)
 		memcpy(text + i, "../", 3);
-	strcpy(text + len, to + common + 1);
+	strcpy(text + len, rest);
 	return copy_text(text, buf, size);
 }
 

@@ -359,6 +359,7 @@ static void links_are_written_as_sysfs_writes_them(void **state)
 	tree_add_link_to(&f->tree, f->thing.dir, "mtty", f->parent);
 	tree_add_link_to(&f->tree, &f->tree.root, "thing", f->thing.dir);
 	tree_add_link_to(&f->tree, f->parent, "th", f->thing.dir);
+	tree_add_link_to(&f->tree, f->parent, "root", &f->tree.root);
 	tree_add_link(&f->tree, f->bus, "module", "../module/mtty");
 	assert_link(f, "/bus/thing", "../devices/mtty/thing");
 	assert_link(f, "/devices/mtty/type", "thing");
@@ -366,6 +367,7 @@ static void links_are_written_as_sysfs_writes_them(void **state)
 	assert_link(f, "/devices/mtty/thing/mtty", "../../mtty");
 	assert_link(f, "/thing", "devices/mtty/thing");
 	assert_link(f, "/devices/mtty/th", "thing");
+	assert_link(f, "/devices/mtty/root", "../../."); /* once read behind the root's path */
 	assert_link(f, "/bus/module", "../module/mtty");
 	assert_link(f, "/devices/mtty/thing/subsystem", "../../../bus");
 	assert_link(f, "/devices/mtty/thing/vfio-dev/vfio7/device", "../../../thing");
