@@ -192,6 +192,9 @@ struct core_ops {
 	int (*mdev_listen)(void *arg, struct umdev_mdev *mdev);
 	/* Undo it. Idle or removed: no worker serves it any more. */
 	void (*mdev_unlisten)(void *arg, struct umdev_mdev *mdev);
+	/* Was a worker configured with mdev's values that can still serve it? It may have no
+	 * connection yet, or those of other members of the group. NULL: only while in use. */
+	bool (*is_served)(void *arg, const struct umdev_mdev *mdev);
 	/* A `live` parameter of a served device: ask the worker; core_param_done() follows, later,
 	 * exactly once (-EIO when the worker went). */
 	int (*param_live)(void *arg, struct umdev_mdev *mdev, const struct umdev_param *param,
@@ -262,8 +265,10 @@ struct umdev_mdev *mdev_find(struct core *core, const struct uuid *uuid);
 /* By UUID text or, when `label` is unique, by label. -ENOENT / -EINVAL (ambiguous). */
 int mdev_find_name(struct core *core, const char *name, struct umdev_mdev **ret);
 const char *mdev_state_name(enum mdev_state state); /* "idle", "connected", ... */
-/* Connected, being taken over, or started: what `idle` parameters, moves and removal refuse. */
+/* Connected, being taken over, or started: what removal and unbind refuse. */
 bool mdev_in_use(const struct umdev_mdev *mdev);
+/* In use, or a worker has its values: what `idle` parameters and moves between groups refuse. */
+bool mdev_is_served(const struct umdev_mdev *mdev);
 
 /* Types of a parent. NULL with a line for people (nearest match) when there is none. */
 struct mdev_type *type_find(struct umdev_parent *parent, const char *full_name);

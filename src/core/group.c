@@ -186,7 +186,7 @@ bool group_in_use(const struct mdev_group *group)
 	const struct umdev_mdev *member;
 
 	list_for_each(member, &group->members, group_node)
-		if (mdev_in_use(member))
+		if (mdev_is_served(member))
 			return true;
 	return false;
 }

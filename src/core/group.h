@@ -45,7 +45,7 @@ void group_leave(struct umdev_mdev *mdev);
 int group_may_join(struct core *core, const struct umdev_parent *parent, const struct uuid *p2p);
 /* Moves mdev (bound, its own group idle) to the group of that value. 0 / -errno, nothing moved. */
 int group_move(struct umdev_mdev *mdev, const struct uuid *p2p);
-/* A member is connected, being taken over or started. */
+/* A member is served. */
 bool group_in_use(const struct mdev_group *group);
 
 #endif

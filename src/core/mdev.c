@@ -44,6 +44,13 @@ bool mdev_in_use(const struct umdev_mdev *mdev)
 	return mdev->connected || mdev->state == MDEV_STARTED || mdev->state == MDEV_TAKEOVER;
 }
 
+bool mdev_is_served(const struct umdev_mdev *mdev)
+{
+	const struct core_ops *ops = mdev->core->ops;
+
+	return mdev_in_use(mdev) || (ops->is_served && ops->is_served(mdev->core->ops_arg, mdev));
+}
+
 void mdev_event(const struct umdev_mdev *mdev, enum core_event_type type, const char *detail)
 {
 	const struct core_event event = {

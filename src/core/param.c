@@ -80,6 +80,11 @@ static int check_writable(const struct umdev_mdev *mdev, unsigned index)
 		return err_set(-EBUSY,
 			       "%s cannot change while %s is %s; disconnect its client first",
 			       desc->name, mdev->uuid_text, mdev_state_name(mdev->state));
+	if (writable <= UMDEV_W_IDLE && mdev_is_served(mdev))
+		return err_set(-EBUSY,
+			       "%s cannot change while a worker serves the group of %s; "
+			       "disconnect the clients of its other devices first",
+			       desc->name, mdev->uuid_text);
 	if (mdev->param_value)
 		return err_set(-EBUSY, "%s: another change of %s is under way", desc->name,
 			       mdev->uuid_text);
@@ -169,7 +174,7 @@ static int change_commit(struct change *c)
 /* Must a worker agree? The core's own parameters mean nothing to a device half. */
 static bool asks_worker(const struct umdev_mdev *mdev, unsigned index)
 {
-	return mdev_in_use(mdev) && index >= mdev->type->info->n_standard;
+	return mdev_is_served(mdev) && index >= mdev->type->info->n_standard;
 }
 
 static int change_ask(struct change *c, struct attr_wait *wait)

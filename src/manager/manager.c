@@ -34,6 +34,13 @@ static void op_unlisten(void *arg, struct umdev_mdev *mdev)
 	listener_close(mdev->manager);
 }
 
+static bool op_is_served(void *arg, const struct umdev_mdev *mdev)
+{
+	const struct listener *l = mdev->manager;
+
+	return l && l->worker && worker_serves(l->worker);
+}
+
 static int op_param_live(void *arg, struct umdev_mdev *mdev, const struct umdev_param *param,
 			 const struct umdev_value *value)
 {
@@ -95,6 +102,7 @@ static void op_event(void *arg, const struct core_event *event)
 static const struct core_ops core_ops = {
 	.mdev_listen = op_listen,
 	.mdev_unlisten = op_unlisten,
+	.is_served = op_is_served,
 	.param_live = op_param_live,
 	.disconnect = op_disconnect,
 	.event = op_event,

@@ -210,6 +210,11 @@ bool worker_is_ready(const struct worker *w)
 	return w->state == MW_READY;
 }
 
+bool worker_serves(const struct worker *w)
+{
+	return w->state == MW_STARTING || w->state == MW_READY;
+}
+
 int worker_connect(struct worker *w, struct umdev_mdev *mdev, int fd)
 {
 	struct worker_member *member = find_member(w, mdev);

@@ -62,6 +62,8 @@ struct worker { /* owned by manager->workers */
  * run makes the members FAILED. */
 int worker_start(struct manager *m, struct mdev_group *group);
 bool worker_is_ready(const struct worker *w);
+/* It was configured and is not on its way out: what it was told is what a client will get. */
+bool worker_serves(const struct worker *w);
 /* Hands a duplicate of fd to mdev's member. 0 / -errno (text left) */
 int worker_connect(struct worker *w, struct umdev_mdev *mdev, int fd);
 /* core_ops.param_live and .disconnect. */

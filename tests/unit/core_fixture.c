@@ -268,6 +268,13 @@ static void op_unlisten(void *arg, struct umdev_mdev *mdev)
 	f->n_listening--;
 }
 
+static bool op_is_served(void *arg, const struct umdev_mdev *mdev)
+{
+	const struct fixture *f = arg;
+
+	return f->served == mdev;
+}
+
 static int op_live(void *arg, struct umdev_mdev *mdev, const struct umdev_param *param,
 		   const struct umdev_value *value)
 {
@@ -335,6 +342,7 @@ static void op_dirty(void *arg, struct umdev_mdev *mdev)
 static const struct core_ops ops = {
 	.mdev_listen = op_listen,
 	.mdev_unlisten = op_unlisten,
+	.is_served = op_is_served,
 	.param_live = op_live,
 	.disconnect = op_disconnect,
 	.event = op_event,

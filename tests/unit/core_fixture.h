@@ -23,6 +23,7 @@ struct fixture {
 	struct umdev_parent *mtty, *mdpy, *mbochs, *thing;
 	char log[65536]; /* events (uevents with log_uevents), one line each */
 	bool log_uevents, log_off;
+	const struct umdev_mdev *served; /* a worker has its values */
 	int listen_error, live_error, check_error, create_error;
 	unsigned n_listening, n_made, n_disconnects, n_live, n_dirty;
 	bool forced;              /* the last disconnect */

@@ -320,6 +320,34 @@ static void live_change_asks_the_worker(void **state)
 	fixture_free(f);
 }
 
+/* r: a worker that starts, or serves another device of the group, has the values already. */
+static void worker_without_our_client_counts_for_parameters_only(void **state)
+{
+	struct fixture *f = fixture_new();
+	struct umdev_mdev *full, *pair_of_it, *other;
+	struct waiter w;
+
+	add_plain_thing(f);
+	full = create(f, f->thing, "thing-full", UUID_A);
+	f->served = full;
+	assert_int_equal(set(full, "speed", "300"), -EBUSY);
+	assert_int_equal(set(full, "label", "is not the worker's"), 0);
+	waiter_init(&w);
+	assert_int_equal(param_set(full, "capacity", "8K", 2, &w.wait), TREE_LATER);
+	core_param_done(full, 0);
+	assert_int_equal(w.result, 0);
+	assert_int_equal(mdev_remove(full, MDEV_REMOVE, NULL), 0);
+	pair_of_it = create(f, f->thing, "thing-pair",
+			    UUID_B ",peer_to_peer_resource_uuid=" UUID_B);
+	other = create(f, f->thing, "thing-pair", UUID_C);
+	f->served = pair_of_it;
+	assert_int_equal(set(pair_of_it, "peer_to_peer_resource_uuid", UUID_A), -EBUSY);
+	assert_int_equal(set(other, "peer_to_peer_resource_uuid", UUID_B), -EBUSY);
+	f->served = NULL;
+	assert_int_equal(set(other, "peer_to_peer_resource_uuid", UUID_B), 0);
+	fixture_free(f);
+}
+
 static void removal_answers_a_live_change_under_way(void **state)
 {
 	struct fixture *f = fixture_new();
@@ -592,6 +620,7 @@ int main(void)
 		cmocka_unit_test(driver_may_refuse_and_nothing_changes),
 		cmocka_unit_test(aggregation_takes_and_gives_units),
 		cmocka_unit_test(live_change_asks_the_worker),
+		cmocka_unit_test(worker_without_our_client_counts_for_parameters_only),
 		cmocka_unit_test(removal_answers_a_live_change_under_way),
 		cmocka_unit_test(required_parameter_keeps_clients_out),
 		cmocka_unit_test(create_takes_parameters_all_or_nothing),
