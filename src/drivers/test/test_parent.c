@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* test, parent half: a pool of units and parameters of several kinds. See test.h. */
 #include <errno.h>
-#include <string.h>
 #include <umdev/parent.h>
 #include "test.h"
 
@@ -33,14 +32,24 @@ static const struct umdev_param color = {
 };
 static const struct umdev_param *const params[] = { &gain, &note, &color, NULL };
 
-static int test_param_check(struct umdev_mdev *mdev, const struct umdev_param *param,
-			    const struct umdev_value *value)
+static int judge_gain(const struct umdev_value *value)
 {
-	if (param != &gain || value->u64 != TEST_GAIN_PARENT_REFUSES)
+	if (value->u64 != TEST_GAIN_PARENT_REFUSES)
 		return 0;
 	umdev_explain("gain %u is refused, so that refusing can be tested",
 		      TEST_GAIN_PARENT_REFUSES);
 	return -EDOM;
+}
+
+static int test_mdev_create(struct umdev_mdev *mdev)
+{
+	return judge_gain(umdev_mdev_param(mdev, "gain"));
+}
+
+static int test_param_check(struct umdev_mdev *mdev, const struct umdev_param *param,
+			    const struct umdev_value *value)
+{
+	return param == &gain ? judge_gain(value) : 0;
 }
 
 static const struct umdev_pool pools[] = {
@@ -81,5 +90,6 @@ const struct umdev_parent_driver test_parent_driver = {
 	.summary = "devices that exercise umdev itself",
 	.types = types,
 	.pools = pools,
+	.mdev_create = test_mdev_create,
 	.param_check = test_param_check,
 };
