@@ -90,7 +90,8 @@ static int flush(struct client *c)
 		if (n > 0)
 			sent += (size_t)n;
 	}
-	memmove(c->out, c->out + sent, c->out_len - sent);
+	if (sent)
+		memmove(c->out, c->out + sent, c->out_len - sent);
 	c->out_len -= sent;
 	return loop_set_events(&c->source, c->out_len ? events | EPOLLOUT : events);
 }
