@@ -34,8 +34,9 @@ enum vfio_irq { VFIO_IRQ_INTX, VFIO_IRQ_MSI, VFIO_IRQ_MSIX, VFIO_IRQ_ERR, VFIO_I
 
 /* A vector of any kind has one slot: index into irq_fd and the bit sets. */
 #define VFIO_SLOT_INTX 0
-#define VFIO_SLOT_MSI 1
-#define VFIO_SLOT_MSIX 33
+#define VFIO_SLOT_UNMASK 1 /* an eventfd by which the client (KVM) unmasks INTx */
+#define VFIO_SLOT_MSI 2
+#define VFIO_SLOT_MSIX (VFIO_SLOT_MSI + 32)
 #define VFIO_SLOT_ERR (VFIO_SLOT_MSIX + UMDEV_MSIX_MAX)
 #define VFIO_SLOT_REQ (VFIO_SLOT_ERR + 1)
 #define VFIO_IRQ_WORDS ((VFIO_IRQ_FDS + 63) / 64)
@@ -138,6 +139,7 @@ enum vfio_complaint {
 	VFIO_COMPLAIN_POISON,
 	VFIO_COMPLAIN_MESSAGE,
 	VFIO_COMPLAIN_DMA,
+	VFIO_COMPLAIN_IRQ,
 };
 
 struct vfio_server {
@@ -159,7 +161,8 @@ struct vfio_server {
 	struct dma_table *dma;
 	struct conn conn;
 	struct loop_fd source;
-	struct loop_timer hello;
+	struct loop_fd unmask;   /* of the eventfd in VFIO_SLOT_UNMASK */
+	struct loop_timer timer; /* HELLO: until VERSION; CLOSING: until the next try to quiesce */
 	struct dma_quiesce quiesce;
 };
 
@@ -247,6 +250,9 @@ uint64_t irq_pending_word(const struct vfio_server *s, unsigned vector);
 void irq_apply(struct vfio_server *s, struct vfio_irq_record *r); /* idempotent; erases it */
 void irq_signal(struct vfio_server *s);                           /* half->signal, outside */
 void irq_release_all(struct vfio_irq_record *r);
+/* For vfio_server_event(). */
+int irq_unmask(struct umdev_device *dev, void *arg);
+int irq_watch_unmask(struct vfio_server *s); /* 0 / -errno; loop_remove(&s->unmask) ends it */
 
 static inline bool bit_is_set(const uint64_t *words, unsigned bit)
 {

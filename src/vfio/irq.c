@@ -3,8 +3,8 @@
  * Interrupts: which events the client wants to hear of, and through which eventfd.
  *
  *   INTx   a level. Signalled when it is asserted and neither masked by the client, disabled in
- *          COMMAND nor replaced by MSI; signalling masks it (automask), the client's unmask looks
- *          at the level again.
+ *          COMMAND nor replaced by MSI; signalling masks it (automask), the client's unmask, by
+ *          message or by an eventfd that it gave us, looks at the level again.
  *   MSI, MSI-X  events. One that cannot be signalled now (vector not armed, function masked) is
  *          pending until it can.
  *   REQ    "please release the device"; ERR is not offered (QEMU would stop the guest).
@@ -149,6 +149,7 @@ static void release(struct vfio_server *s, unsigned first, unsigned count)
 	}
 }
 
+/* Descriptors for the slots, or without any: their release. */
 static int arm(struct vfio_server *s, struct vfio_request *rq, unsigned first, unsigned count)
 {
 	struct vfio_irq_record *r = &s->effects->irq;
@@ -186,13 +187,15 @@ static void trigger(struct vfio_server *s, const struct irq_kind *kind,
 }
 
 /* Only INTx can be masked here; message vectors have their masks in PCI. */
-static int mask(struct vfio_server *s, const struct vuser_irq_set *set, bool masked)
+static int mask(struct vfio_server *s, struct vfio_request *rq, const struct vuser_irq_set *set)
 {
-	if (set->index != VFIO_IRQ_INTX || set->flags & VUSER_IRQ_DATA_EVENTFD)
+	if (set->index != VFIO_IRQ_INTX)
 		return -ENOTTY;
+	if (set->flags & VUSER_IRQ_DATA_EVENTFD)
+		return set->flags & VUSER_IRQ_UNMASK ? arm(s, rq, VFIO_SLOT_UNMASK, 1) : -ENOTTY;
 	if (set->bools && !set->bools[0])
 		return 0;
-	s->half->intx_masked = masked;
+	s->half->intx_masked = !(set->flags & VUSER_IRQ_UNMASK);
 	irq_update(s);
 	return 0;
 }
@@ -227,11 +230,11 @@ int vfio_set_irqs(struct vfio_server *s, struct vfio_request *rq)
 	if (check_set(&kind, &set) || (rq->n_fds && !(set.flags & VUSER_IRQ_DATA_EVENTFD)))
 		return -EINVAL;
 	if (!(set.flags & VUSER_IRQ_TRIGGER))
-		return mask(s, &set, set.flags & VUSER_IRQ_MASK);
+		return mask(s, rq, &set);
 	if (set.flags & VUSER_IRQ_DATA_EVENTFD)
 		return arm(s, rq, kind.slot + set.start, set.count);
 	if (!set.count)
-		release(s, kind.slot, kind.count);
+		release(s, kind.slot, set.index == VFIO_IRQ_INTX ? 2 : kind.count);
 	else
 		trigger(s, &kind, &set);
 	return 0;
@@ -255,6 +258,33 @@ void irq_release_all(struct vfio_irq_record *r)
 	*r = (struct vfio_irq_record){ VFIO_IRQ_OP_RELEASE, 0, VFIO_IRQ_FDS };
 }
 
+int irq_unmask(struct umdev_device *dev, void *arg)
+{
+	dev->vfio->half->intx_masked = 0;
+	irq_update(dev->vfio);
+	return 0;
+}
+
+static void unmask_ready(struct loop_fd *source, uint32_t revents)
+{
+	struct vfio_server *s = container_of(source, struct vfio_server, unmask);
+	uint64_t n;
+
+	/* Taken first: an event that comes now is another one. One that a kill loses between here
+	 * and the commit is made good by irq_watch_unmask() of the successor. */
+	if (read(source->fd, &n, sizeof(n)) == sizeof(n))
+		vfio_server_event(s, irq_unmask, NULL);
+}
+
+int irq_watch_unmask(struct vfio_server *s)
+{
+	int fd = s->shared->irq_fd[VFIO_SLOT_UNMASK];
+
+	if (fd < 0)
+		return 0;
+	return loop_add(s->loop, &s->unmask, fd, EPOLLIN, unmask_ready);
+}
+
 void irq_apply(struct vfio_server *s, struct vfio_irq_record *r)
 {
 	if (r->op == VFIO_IRQ_OP_NONE)
@@ -263,11 +293,15 @@ void irq_apply(struct vfio_server *s, struct vfio_irq_record *r)
 		int32_t *at = &s->shared->irq_fd[r->first + i];
 		int32_t old = *at, fd = r->op == VFIO_IRQ_OP_ARM ? r->fd[i] : -1;
 
+		if (r->first + i == VFIO_SLOT_UNMASK)
+			loop_remove(&s->unmask);
 		/* Forgotten first, closed then: never closed twice. */
 		__atomic_store_n(at, fd, __ATOMIC_RELAXED);
 		ab_barrier();
 		if (old >= 0 && old != fd)
 			close(old);
+		if (r->first + i == VFIO_SLOT_UNMASK && irq_watch_unmask(s) < 0)
+			vfio_complain(s, VFIO_COMPLAIN_IRQ, "no memory to watch an eventfd");
 	}
 	ab_barrier();
 	r->op = VFIO_IRQ_OP_NONE;

@@ -18,6 +18,8 @@
 #include "base/log.h"
 #include "vfio/internal.h"
 
+#define RETRY_CLOSE_MS 1000 /* between two tries to end requests that did not end in time */
+
 enum vfio_state vfio_server_state(const struct vfio_server *s)
 {
 	return s->half->state;
@@ -125,7 +127,8 @@ void vfio_set_faulty(struct vfio_server *s, const char *text)
 static void stop_sources(struct vfio_server *s)
 {
 	loop_remove(&s->source);
-	loop_timer_cancel(&s->hello);
+	loop_remove(&s->unmask);
+	loop_timer_cancel(&s->timer);
 	device_streams_stop(s->dev);
 	if (s->quiescing)
 		dma_quiesce_cancel(&s->quiesce);
@@ -141,12 +144,20 @@ static void report_closed(struct vfio_server *s)
 	s->half->reported = 0;
 }
 
-static void closed(struct dma_quiesce *q, int status);
+static void try_to_close(struct vfio_server *s);
 
-static void quiesce_to_close(struct vfio_server *s)
+static void try_again(struct loop_timer *timer)
 {
-	s->quiescing = true;
-	dma_quiesce(s->dma, s->loop, &s->quiesce, 0, UINT64_MAX, closed);
+	try_to_close(container_of(timer, struct vfio_server, timer));
+}
+
+/* Something still uses the client's memory. No time-out passes that fence. */
+static void cannot_close(struct vfio_server *s)
+{
+	vfio_begin(s);
+	vfio_set_faulty(s, "requests in flight did not end");
+	vfio_commit(s);
+	loop_timer_arm(s->loop, &s->timer, RETRY_CLOSE_MS * 1000000ull, try_again);
 }
 
 static void closed(struct dma_quiesce *q, int status)
@@ -156,13 +167,7 @@ static void closed(struct dma_quiesce *q, int status)
 
 	s->quiescing = false;
 	if (status < 0) {
-		/* Something still uses the client's memory. No time-out passes that fence. */
-		if (!s->half->faulty) {
-			vfio_begin(s);
-			vfio_set_faulty(s, "requests in flight did not end");
-			vfio_commit(s);
-		}
-		quiesce_to_close(s);
+		cannot_close(s);
 		return;
 	}
 	vfio_begin(s);
@@ -179,6 +184,12 @@ static void closed(struct dma_quiesce *q, int status)
 	report_closed(s);
 }
 
+static void try_to_close(struct vfio_server *s)
+{
+	s->quiescing = true;
+	dma_quiesce(s->dma, s->loop, &s->quiesce, 0, UINT64_MAX, closed);
+}
+
 void vfio_server_disconnect(struct vfio_server *s, enum vfio_close_reason reason, const char *text)
 {
 	if (!is_connected(s))
@@ -189,12 +200,12 @@ void vfio_server_disconnect(struct vfio_server *s, enum vfio_close_reason reason
 	s->half->state = VFIO_CLOSING;
 	s->half->reported = 1 + reason;
 	vfio_commit(s);
-	quiesce_to_close(s);
+	try_to_close(s);
 }
 
 static void hello_expired(struct loop_timer *timer)
 {
-	struct vfio_server *s = container_of(timer, struct vfio_server, hello);
+	struct vfio_server *s = container_of(timer, struct vfio_server, timer);
 
 	if (s->half->state == VFIO_HELLO)
 		vfio_server_disconnect(s, VFIO_CLOSE_PROTOCOL, "it did not say VERSION in time");
@@ -334,7 +345,7 @@ static void stream_event(struct stream *stream)
 static void watch_hello(struct vfio_server *s)
 {
 	if (s->half->state == VFIO_HELLO)
-		loop_timer_arm(s->loop, &s->hello, VFIO_HANDSHAKE_MS * 1000000ull, hello_expired);
+		loop_timer_arm(s->loop, &s->timer, VFIO_HANDSHAKE_MS * 1000000ull, hello_expired);
 }
 
 static int start_sources(struct vfio_server *s, int fd)
@@ -344,6 +355,8 @@ static int start_sources(struct vfio_server *s, int fd)
 	if (r < 0)
 		return r;
 	r = device_streams_start(s->dev, s->loop, stream_event);
+	if (r >= 0)
+		r = irq_watch_unmask(s);
 	if (r < 0)
 		stop_sources(s);
 	return r;
@@ -449,7 +462,7 @@ int vfio_server_new(struct umdev_device *dev, struct loop *loop, void *shared, s
 	s->ops = ops;
 	s->shared = shared;
 	s->half_size = vfio_half_size(dev->type);
-	s->source = (struct loop_fd)LOOP_FD_INIT;
+	s->source = s->unmask = (struct loop_fd)LOOP_FD_INIT;
 	dev->vfio = s;
 	r = life_init(s, how, size, last);
 	if (r < 0) {
@@ -486,7 +499,7 @@ int vfio_server_resume(struct vfio_server *s, bool crashed)
 	if (s->half->state == VFIO_CLOSED && s->half->reported)
 		report_closed(s);
 	if (s->half->state == VFIO_CLOSING)
-		quiesce_to_close(s);
+		try_to_close(s);
 	if (!is_connected(s))
 		return 0;
 	if (!crashed)
@@ -499,6 +512,8 @@ int vfio_server_resume(struct vfio_server *s, bool crashed)
 	watch_hello(s);
 	if (s->half->wait.waiting)
 		start_wait(s);
+	if (s->unmask.fd >= 0)
+		vfio_server_event(s, irq_unmask, NULL);
 	serve(s);
 	return 0;
 }

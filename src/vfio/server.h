@@ -33,7 +33,7 @@
 #define VFIO_POISON_TRIES 3       /* executions that ended in a crash before we answer unexecuted */
 #define VFIO_REGIONS 9
 #define VFIO_IRQS 5
-#define VFIO_IRQ_FDS (1 + 32 + UMDEV_MSIX_MAX + 1 + 1) /* INTx, MSI, MSI-X, ERR, REQ */
+#define VFIO_IRQ_FDS (2 + 32 + UMDEV_MSIX_MAX + 1 + 1) /* INTx and unmask, MSI, MSI-X, ERR, REQ */
 
 /* Who enters it; what is legal; what ends it. */
 enum vfio_state {

@@ -231,12 +231,26 @@ static void silent_client_is_closed(void **state)
 	rig_connect(&rig);
 	rig_settle(&rig);
 	assert_false(rig_is_hung_up(&rig));
-	assert_true(rig.server->hello.at_ns <= loop_now_ns() + VFIO_HANDSHAKE_MS * 1000000ull);
-	rig.server->hello.at_ns = 1; /* five seconds later */
+	assert_true(rig.server->timer.at_ns <= loop_now_ns() + VFIO_HANDSHAKE_MS * 1000000ull);
+	rig.server->timer.at_ns = 1; /* five seconds later */
 	rig_settle(&rig);
 	assert_true(rig_is_hung_up(&rig));
 	assert_int_equal(rig.n_closed, 1);
 	assert_int_equal(rig.reason, VFIO_CLOSE_PROTOCOL);
+	rig_fini(&rig);
+}
+
+static void deadline_ends_with_version(void **state)
+{
+	struct rig rig;
+
+	rig_init(&rig, &rig_plain);
+	rig_hello(&rig);
+	if (rig.server->timer.at_ns)
+		rig.server->timer.at_ns = 1;
+	rig_settle(&rig);
+	assert_int_equal(rig_read(&rig, CONFIG, PCI_VENDOR_ID, 2), 0x1234);
+	assert_int_equal(rig.n_closed, 0);
 	rig_fini(&rig);
 }
 
@@ -743,6 +757,7 @@ int main(void)
 		cmocka_unit_test(version_is_negotiated),
 		cmocka_unit_test(version_of_another_kind_is_refused),
 		cmocka_unit_test(silent_client_is_closed),
+		cmocka_unit_test(deadline_ends_with_version),
 		cmocka_unit_test(framing_errors_end_the_connection),
 		cmocka_unit_test(bytes_may_come_one_by_one),
 		cmocka_unit_test(answers_come_in_order),

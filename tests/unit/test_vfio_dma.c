@@ -203,6 +203,9 @@ static void unmap_that_never_quiesces_fails_the_device(void **state)
 	assert_int_equal(vfio_server_connect(g.rig.server, dup(g.fd)), -EBUSY);
 	dma_unpin(g.rig.server->dma, NULL, &pin);
 	rig_settle(&g.rig);
+	assert_int_equal(g.rig.n_closed, 0);
+	g.rig.server->timer.at_ns = 1; /* it tries once a second */
+	rig_settle(&g.rig);
 	assert_int_equal(g.rig.n_closed, 1);
 	assert_int_equal(g.rig.reason, VFIO_CLOSE_FAULT);
 	assert_true(rig_is_hung_up(&g.rig));

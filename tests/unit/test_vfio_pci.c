@@ -208,6 +208,61 @@ static void intx_obeys_command_register(void **state)
 	close(event);
 }
 
+static void intx_is_unmasked_by_eventfd(void **state)
+{
+	struct rig rig;
+	int event = new_event(), unmask = new_event();
+	uint64_t one = 1;
+	unsigned fds;
+
+	rig_init(&rig, &rig_plain);
+	rig_hello(&rig);
+	fds = count_fds();
+	assert_int_equal(rig_set_irqs(&rig, ARM, VFIO_IRQ_INTX, 0, 1, &event, 1), 0);
+	assert_int_equal(rig_set_irqs(&rig, VUSER_IRQ_DATA_EVENTFD | VUSER_IRQ_UNMASK,
+				      VFIO_IRQ_INTX, 0, 1, &unmask, 1),
+			 0);
+	rig_write(&rig, 0, RIG_INTX, 4, 1);
+	assert_int_equal(take_events(event), 1);
+	assert_int_equal(write(unmask, &one, sizeof(one)), sizeof(one));
+	rig_settle(&rig);
+	assert_int_equal(take_events(unmask), 0);
+	assert_int_equal(take_events(event), 1); /* still asserted */
+	rig_restart(&rig, false);                /* that may have lost an unmask */
+	assert_int_equal(take_events(event), 1);
+	rig_write(&rig, 0, RIG_INTX, 4, 0);
+	assert_int_equal(write(unmask, &one, sizeof(one)), sizeof(one));
+	rig_settle(&rig);
+	assert_int_equal(take_events(event), 0);
+	assert_int_equal(rig_set_irqs(&rig, VUSER_IRQ_DATA_EVENTFD | VUSER_IRQ_MASK, VFIO_IRQ_INTX,
+				      0, 1, &unmask, 1),
+			 ENOTTY);
+	assert_int_equal(rig_set_irqs(&rig, RELEASE, VFIO_IRQ_INTX, 0, 0, NULL, 0), 0);
+	assert_int_equal(count_fds(), fds);
+	assert_int_equal(write(unmask, &one, sizeof(one)), sizeof(one));
+	rig_settle(&rig);
+	assert_int_equal(take_events(unmask), 1); /* nobody listens any more */
+	rig_fini(&rig);
+	close(event);
+	close(unmask);
+}
+
+static void client_is_asked_to_release_the_device(void **state)
+{
+	struct rig rig;
+	int event = new_event();
+
+	rig_init(&rig, &rig_plain);
+	rig_hello(&rig);
+	vfio_server_ask_release(rig.server); /* it does not listen */
+	assert_int_equal(rig_set_irqs(&rig, ARM, VFIO_IRQ_REQ, 0, 1, &event, 1), 0);
+	assert_int_equal(take_events(event), 0);
+	vfio_server_ask_release(rig.server);
+	assert_int_equal(take_events(event), 1);
+	rig_fini(&rig);
+	close(event);
+}
+
 /* ---- MSI, MSI-X ---- */
 
 static void msi_shares_vectors_that_were_not_given(void **state)
@@ -397,6 +452,8 @@ int main(void)
 		cmocka_unit_test(sleeping_device_answers_all_ones),
 		cmocka_unit_test(intx_is_a_level),
 		cmocka_unit_test(intx_obeys_command_register),
+		cmocka_unit_test(intx_is_unmasked_by_eventfd),
+		cmocka_unit_test(client_is_asked_to_release_the_device),
 		cmocka_unit_test(msi_shares_vectors_that_were_not_given),
 		cmocka_unit_test(msix_keeps_what_it_cannot_deliver),
 		cmocka_unit_test(msix_table_is_memory_without_effect),
