@@ -50,18 +50,18 @@ struct umdev_value {
  * Numbers (min, max, step) are ignored for types that are not numeric.
  */
 struct umdev_param {
-	const char *name;        /* [a-z][a-z0-9_]* */
-	const char *description; /* one line */
-	const char *unit;        /* "bytes", "ports"; NULL: no unit file */
-	const char *def;         /* text of the default value; NULL: numeric 0 or "" */
+	const char *name;           /* [a-z][a-z0-9_]* */
+	const char *description;    /* one line */
+	const char *unit;           /* "bytes", "ports"; NULL: no unit file */
+	const char *def;            /* text of the default value; NULL: numeric 0 or "" */
 	const char *const *choices; /* ENUM: NULL-terminated; choices[value.u64] */
-	const char *pool;        /* the pool this parameter takes units of, or NULL */
-	uint64_t min, max, step; /* step 0 or 1: every number */
+	const char *pool;           /* the pool this parameter takes units of, or NULL */
+	uint64_t min, max, step;    /* max 0: what the type holds; step 0 or 1: every number */
 	enum umdev_param_type type;
 	enum umdev_param_writable writable;
-	bool required;           /* connects are refused until it was set */
-	bool secret;             /* value file is 0600; never logged, never in `list` */
-	bool vendor;             /* not class-standard: shown under D/vendor/ */
+	bool required; /* connects are refused until it was set */
+	bool secret;   /* value file is 0600; never logged, never in `list` */
+	bool vendor;   /* not class-standard (docs/abi.md): shown under D/vendor/ */
 };
 
 #endif

@@ -30,7 +30,7 @@ struct umdev_pool {
 	/* "ports", "queue-pairs": also the unit of aggregation. Exhausted: ENOSPC; "instances", the
 	 * kernel's max_instances: EUSERS. */
 	const char *name;
-	uint64_t capacity;     /* default; hooks->add may change it per parent */
+	uint64_t capacity; /* default; hooks->add may change it per parent */
 };
 
 /* A shape that a parent can give. Static and const. */
@@ -39,7 +39,8 @@ struct umdev_type {
 	const char *pretty;      /* the `name` attribute; NULL: name */
 	const char *description; /* NULL: no description attribute */
 	const char *device_api;  /* "vfio-pci"; for vDPA types the name of the virtio device */
-	const char *class_name;  /* "serial" "block" "net" "nvme" "display" "misc" */
+	/* "serial" "block" "net" "nvme" "display" "misc": says what parameters may be called */
+	const char *class_name;
 	const struct umdev_param *const *params; /* NULL-terminated, or NULL */
 	/* Units taken per device: cost + scale * (aggregation - 1). scale 0: does not scale. */
 	struct {
@@ -57,13 +58,15 @@ struct umdev_type {
 enum umdev_resource_flags {
 	UMDEV_RES_READ = 1 << 0,
 	UMDEV_RES_WRITE = 1 << 1,
-	UMDEV_RES_STREAM = 1 << 2, /* a byte stream: pty master, socket, pipe, plain file (append) */
+	UMDEV_RES_STREAM =
+		1 << 2, /* a byte stream: pty master, socket, pipe, plain file (append) */
 	UMDEV_RES_LISTEN = 1 << 3, /* with STREAM: a listening socket, one peer at a time */
 	UMDEV_RES_PTY = 1 << 4,    /* with STREAM: a pty master; EIO means "nobody has it open" */
 };
 
 struct umdev_resources;
-/* Returns 0 or -errno (EINVAL name, ENOSPC more than UMDEV_MAX_RESOURCES); fd is consumed always. */
+/* Returns 0 or -errno (EINVAL name, ENOSPC more than UMDEV_MAX_RESOURCES); fd is consumed always.
+ */
 int umdev_resource_add(struct umdev_resources *list, const char *name, int fd, uint32_t flags,
 		       uint64_t offset, uint64_t length);
 
@@ -72,10 +75,10 @@ int umdev_resource_add(struct umdev_resources *list, const char *name, int fd, u
  * what the writer of the attribute sees, the line given to umdev_explain() what a person sees.
  */
 struct umdev_parent_driver {
-	uint32_t abi;             /* UMDEV_ABI */
-	const char *name;         /* "mtty": also the vendor driver's name on bus mdev */
-	const char *class_name;   /* class of parents in the tree; NULL: "umdev" */
-	const char *summary;      /* one line for `umdev parent add --help` */
+	uint32_t abi;                   /* UMDEV_ABI */
+	const char *name;               /* "mtty": also the vendor driver's name on bus mdev */
+	const char *class_name;         /* class of parents in the tree; NULL: "umdev" */
+	const char *summary;            /* one line for `umdev parent add --help` */
 	const struct umdev_type *types; /* array, ended by name == NULL */
 	const struct umdev_pool *pools; /* array, ended by name == NULL; NULL: no pools */
 	const struct umdev_param *const *params; /* of the parent: parent add key=value; or NULL */
@@ -84,7 +87,8 @@ struct umdev_parent_driver {
 	int (*add)(struct umdev_parent *parent);
 	/* No mdev is left. Must succeed. */
 	void (*remove)(struct umdev_parent *parent);
-	/* Units are taken, parameters hold their values; not yet visible. Undo all on failure. */
+	/* Units are taken, parameters hold their values (those given at create are judged here:
+	 * param_check is for later changes); not yet visible. Undo all on failure. */
 	int (*mdev_create)(struct umdev_mdev *mdev);
 	/* Not connected, not visible any more. Must succeed. */
 	void (*mdev_destroy)(struct umdev_mdev *mdev);
@@ -121,7 +125,8 @@ const char *umdev_mdev_uuid(const struct umdev_mdev *mdev); /* 36 characters, lo
 const struct umdev_value *umdev_mdev_param(const struct umdev_mdev *mdev, const char *name);
 const struct umdev_value *umdev_parent_param(const struct umdev_parent *parent, const char *name);
 
-/* Descriptor of the device's directory ($RUN/dev/<uuid>), borrowed: for openat, symlinkat, ... */
+/* Descriptor of the device's directory ($RUN/dev/<uuid>), borrowed: for openat, symlinkat, ... The
+ * directory goes with the device's binding to its driver: -1 (and NULL below) while not bound. */
 int umdev_mdev_dirfd(const struct umdev_mdev *mdev);
 /* Path of that directory, for messages and for addresses of sockets. */
 const char *umdev_mdev_dir(const struct umdev_mdev *mdev);

@@ -411,7 +411,8 @@ static void parents_are_checked(void **state)
 	struct fixture *f = fixture_new();
 	const struct core_setting typo = { "flavor", "sweet" }, sour = { "flavour", "sour" };
 	const struct core_setting twice[] = { { "params", "on" }, { "params", "off" } };
-	const struct core_setting wrong = { "params", "offf" }, compat = { "libvirt_compat", "yes" };
+	const struct core_setting wrong = { "params", "offf" },
+				  compat = { "libvirt_compat", "yes" };
 	struct umdev_parent *p;
 	char *before = dump(f, ""), *after;
 
