@@ -30,16 +30,11 @@ static void reply_error(fuse_req_t req, int r)
 	fuse_reply_err(req, r < 0 ? -r : 0);
 }
 
-static void stat_of(struct fuse_door *door, const struct tree_ref *ref, struct stat *ret)
-{
-	tree_stat(door->tree, ref, ret);
-}
-
 static void reply_attr(fuse_req_t req, const struct tree_ref *ref)
 {
 	struct stat st;
 
-	stat_of(door_of(req), ref, &st);
+	tree_stat(door_of(req)->tree, ref, &st);
 	fuse_reply_attr(req, &st, 0);
 }
 
@@ -55,9 +50,10 @@ static int judge(fuse_req_t req, const struct tree_ref *ref, int bits,
 	int n, r;
 
 	r = rule(tree, ref, bits, &user);
+	if (r == 0)
+		return 0;
 	tree_stat(tree, ref, &st);
-	if (r == 0 || user.uid == 0 || user.uid == st.st_uid ||
-	    (st.st_mode >> 3 & bits) != (mode_t)bits)
+	if (user.uid == 0 || user.uid == st.st_uid || (st.st_mode >> 3 & bits) != (mode_t)bits)
 		return r;
 	n = ctx->pid ? fuse_req_getgroups(req, MAX_GROUPS, groups) : 0;
 	if (n <= 0)
@@ -101,7 +97,7 @@ static void on_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		return;
 	}
 	entry.ino = ref.ino;
-	stat_of(door_of(req), &ref, &entry.attr);
+	tree_stat(door_of(req)->tree, &ref, &entry.attr);
 	fuse_reply_entry(req, &entry);
 }
 
@@ -137,7 +133,7 @@ static int judge_setattr(fuse_req_t req, const struct tree_ref *ref, const struc
 	uid_t uid = fuse_req_ctx(req)->uid;
 	struct stat st;
 
-	stat_of(door_of(req), ref, &st);
+	tree_stat(door_of(req)->tree, ref, &st);
 	if ((to_set & FUSE_SET_ATTR_SIZE) && !opened)
 		return judge(req, ref, W_OK, tree_permission);
 	if ((to_set & FUSE_SET_ATTR_SIZE) || uid == 0)

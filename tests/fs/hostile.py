@@ -54,7 +54,8 @@ def open_tree() -> Iterator[Daemon]:
     """Of root, with a card, reachable by everybody."""
     if os.geteuid() != 0:
         t.skip("needs root: an ordinary user's tree is theirs alone")
-    with Daemon() as d:
+    # What a sanitizer keeps of freed memory would look like growth.
+    with Daemon(env={"ASAN_OPTIONS": "quarantine_size_mb=0"}) as d:
         d.dir.chmod(0o755)
         d.run.chmod(0o755)
         d.add_card("card0")
@@ -138,6 +139,23 @@ def a_walk_survives_what_changes_under_it() -> None:
                   if "No such file or directory" not in line]
         t.equal(errors, [], "errors of find")
         t.equal(len(os.listdir(d.sys / "bus/mdev/devices")), 10, "devices")
+
+
+@t.case
+def who_sits_inside_does_not_keep_umdevd_from_ending() -> None:
+    with open_tree() as d:
+        sitter = subprocess.Popen(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
+                                   "sh", "-c", "exec < name; echo here; exec sleep 60"],
+                                  cwd=types(d) / "mtty-1", stdout=subprocess.PIPE)
+        try:
+            t.equal(sitter.stdout.readline(), b"here\n", "word of the one inside")
+            d.stop()
+            d.start()
+            t.equal((types(d) / "mtty-1/available_instances").read_text(), "24\n", "available")
+            t.equal(sitter.poll(), None, "end of the one inside")
+        finally:
+            sitter.kill()
+            sitter.wait()
 
 
 t.main()

@@ -13,11 +13,13 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/wait.h>
@@ -586,6 +588,46 @@ static void modes_and_owners_are_checked_and_stick(void **state)
 	assert_int_equal(open_as(f, 1000, 1000, 0, "thing/create"), -EACCES);
 }
 
+/* In a mount namespace in which /dev/fuse is something else. */
+static int open_without_fuse(const char *dir)
+{
+	struct tree tree;
+	struct loop loop = LOOP_INIT;
+	struct fuse_door *door;
+	int r;
+
+	log_init("test-fuse", LOG_ERROR);
+	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+	    mount("/dev/null", "/dev/fuse", NULL, MS_BIND, NULL) < 0)
+		return 77;
+	if (tree_init(&tree) < 0 || loop_init(&loop) < 0 || !freopen("/dev/null", "w", stderr))
+		return 2;
+	r = fuse_door_open(&tree, &loop, dir, &door);
+	loop_fini(&loop);
+	tree_fini(&tree);
+	return r == -EPERM && strstr(err_text(r), "install fusermount3") ? 0 : 1;
+}
+
+static void where_nothing_can_be_mounted_the_error_says_what_to_do(void **state)
+{
+	struct fixture *f = *state;
+	char dir[] = MOUNT_POINT;
+	pid_t pid;
+	int r;
+
+	assert_non_null(mkdtemp(dir));
+	pid = fork();
+	if (pid == 0) {
+		close(f->fd);
+		_exit(open_without_fuse(dir));
+	}
+	r = exit_of(pid);
+	rmdir(dir);
+	if (r == 77)
+		skip();
+	assert_int_equal(r, 0);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -602,6 +644,7 @@ int main(void)
 		T(a_long_directory_is_listed_once_each_while_it_changes),
 		T(a_dead_mount_is_replaced_and_a_live_one_is_not),
 		T(modes_and_owners_are_checked_and_stick),
+		T(where_nothing_can_be_mounted_the_error_says_what_to_do),
 	};
 
 	alarm(60);
