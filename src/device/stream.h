@@ -59,7 +59,7 @@ struct stream_shared {
  * that began no call, and what its predecessor left is still to be settled by that one's account.
  */
 struct stream_last_life {
-	bool known;            /* false: no account to be had */
+	uint32_t known;        /* 0: no account to be had */
 	uint64_t rchar, wchar; /* totals of that process */
 };
 
