@@ -91,6 +91,14 @@ static void tell(struct worker *w)
 			break;
 }
 
+void channel_tell(struct worker *w)
+{
+	if (w->shared->channel.fd < 0)
+		return;
+	tell(w);
+	conn_flush(&w->channel, &w->half->cursor); /* an error is met again when it is served */
+}
+
 /* The manager is gone. Who is served does not notice. */
 static void channel_lost(struct worker *w)
 {

@@ -50,6 +50,7 @@ void worker_fail(struct worker *w, const char *text);
 
 /* channel.c */
 int channel_start(struct worker *w); /* 0 / -errno; repeatable after channel_lost */
+void channel_tell(struct worker *w); /* only what is owed to the manager */
 void channel_serve(struct worker *w);
 void channel_serve_soon(struct worker *w);
 /* Appends a frame (len > 0) to a transaction. False: there is no manager, or no room. */

@@ -9,19 +9,29 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <umdev/cleanup.h>
 #include <unistd.h>
 #include "base/log.h"
 #include "base/loop.h"
 #include "worker/worker.h"
 
-#define WATCH_NS 400000000L   /* how often the heartbeat is looked at */
-#define HANG_NS 1000000000ULL /* three tries of a request that hangs end before QEMU's 5 s do */
+/*
+ * A worker hangs when its heartbeat is HANG_NS old: three tries of a request that hangs must end
+ * before QEMU's 5 s do. But a worker that only waits for a CPU is no worse off than we are, and
+ * must not be blamed for the request it is about to execute: that time does not count.
+ */
+#define WATCH_NS 400000000L /* how often the heartbeat is looked at; it is renewed every 300 ms */
+#define CLOSE_WATCH_NS 50000000L /* while it is late */
+#define LATE_NS 500000000ULL
+#define HANG_NS 1000000000ULL
+#define FAIR_NS 100000000ULL /* ample for a worker that only had to get a CPU to beat again */
 
 /* Crashes that a guest could cause again and again; and plain kills, which are not our fault but
  * must not become a loop (the kernel out of memory). Within LIMIT_NS, then the group has failed. */
@@ -38,7 +48,9 @@ struct keeper {
 	struct worker_shared *shared;
 	sigset_t child; /* SIGCHLD, blocked: waited for with a time-out */
 	struct rate crashes, kills;
-	bool hung; /* the worker was killed by us */
+	bool hung;              /* the worker was killed by us */
+	uint64_t late_ns;       /* since when we watch closely, or 0 */
+	uint64_t late_delay_ns; /* what the worker had waited for a CPU then */
 };
 
 static bool is_over(struct rate *r, unsigned max)
@@ -57,29 +69,65 @@ static pid_t clone_worker(struct keeper *k)
 	k->shared->beat_ns = loop_now_ns();
 	k->shared->lives++;
 	k->hung = false;
+	k->late_ns = 0;
 	pid = syscall(SYS_clone, CLONE_FILES | SIGCHLD, NULL, NULL, NULL, NULL);
 	if (pid)
 		return pid;
 	/* Both or none: a worker without a keeper would end its devices at its first crash. */
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	prctl(PR_SET_NAME, "umdev-worker");
 	if (getppid() != keeper)
 		_exit(1);
 	_exit(worker_life(k->shared));
 }
 
+/* How long the worker has been runnable without running, in all. 0: not known. */
+static uint64_t run_delay_ns(pid_t pid)
+{
+	char path[64], text[128];
+	_cleanup_close_ int fd = -1;
+	unsigned long long delay;
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/schedstat", (int)pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	if (n < 0)
+		return 0;
+	text[n] = 0;
+	return sscanf(text, "%*u %llu", &delay) == 1 ? delay : 0;
+}
+
+static bool hangs(struct keeper *k, pid_t pid)
+{
+	uint64_t now = loop_now_ns(), beat = k->shared->beat_ns, waited;
+
+	if (now < beat || now - beat < LATE_NS) {
+		k->late_ns = 0;
+		return false;
+	}
+	if (!k->late_ns) {
+		k->late_ns = now;
+		k->late_delay_ns = run_delay_ns(pid);
+	}
+	if (now - beat < HANG_NS)
+		return false;
+	waited = run_delay_ns(pid) - k->late_delay_ns;
+	return now - k->late_ns >= waited + FAIR_NS;
+}
+
 /* Returns when the worker is dead; it is not reaped yet. */
 static siginfo_t watch(struct keeper *k, pid_t pid)
 {
-	static const struct timespec interval = { 0, WATCH_NS };
 	siginfo_t info = { 0 };
 
 	for (;;) {
-		uint64_t now = loop_now_ns(), beat = k->shared->beat_ns;
+		struct timespec interval = { 0, k->late_ns ? CLOSE_WATCH_NS : WATCH_NS };
 
 		waitid(P_PID, pid, &info, WEXITED | WNOHANG | WNOWAIT);
 		if (info.si_pid == pid)
 			return info;
-		if (now > beat && now - beat > HANG_NS && !k->hung) {
+		if (!k->hung && hangs(k, pid)) {
 			log_warning("the worker hangs: killed");
 			k->hung = true;
 			kill(pid, SIGKILL);

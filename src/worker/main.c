@@ -4,6 +4,8 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -29,6 +31,17 @@ static bool has_descriptors(void)
 	       is_memory(MW_FD_STATE);
 }
 
+/* Files of guest memory and interrupts of every client live in one table. */
+static void allow_many_descriptors(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit))
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 int main(int argc, char **argv)
 {
 	struct worker_shared *shared;
@@ -45,6 +58,8 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	close_range(MW_FD_STATE + 1, ~0U, 0);
+	allow_many_descriptors();
+	prctl(PR_SET_NAME, "umdev-keeper"); /* who is who, for a person with ps and kill */
 	signal(SIGPIPE, SIG_IGN); /* a stream's reader that went away is an error, not an end */
 	error = worker_state_create(MW_FD_STATE, MW_FD_CHANNEL, &shared);
 	if (error) {

@@ -120,6 +120,7 @@ static void say_ready(struct worker *w)
 static void go_on(struct worker *w)
 {
 	say_ready(w);
+	channel_tell(w); /* of the death first: what follows may be what this life dies of */
 	for (unsigned i = 0; i < w->n_members; i++) {
 		struct member *m = &w->members[i];
 

@@ -7,11 +7,13 @@ import contextlib
 import errno
 import fcntl
 import os
+import random
 import select
 import signal
 import socket
 import struct
 import subprocess
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -29,6 +31,7 @@ STREAM = 1 | 2 | 4  # readable, writable, a stream
 RBR = THR = 0
 FCR, MCR, LSR, SCR = 2, 4, 5, 7
 DTR_RTS = 3
+SCRATCH, COUNTER, HASH, ECHO, GAPS, GAIN, CRASH = 8, 0x10, 0x18, 0x20, 0x28, 0x38, 0x48
 
 
 def text(s: str) -> bytes:
@@ -36,7 +39,8 @@ def text(s: str) -> bytes:
 
 
 def member(kind: str, streams: list[str], params: list[tuple[str, int, int, str]]) -> bytes:
-    out = uuid.uuid4().bytes + text("mtty") + text(kind) + text("vfio-user")
+    driver = "test" if kind in ("regs", "dma") else "mtty"
+    out = uuid.uuid4().bytes + text(driver) + text(kind) + text("vfio-user")
     out += struct.pack("<HH", len(params), len(streams))
     for name, number, value, canonical in params:
         out += text(name) + struct.pack("<BQ", number, value) + text(canonical)
@@ -199,6 +203,10 @@ def ready(*kinds: str) -> Iterator[Group]:
         yield g
 
 
+def number(c: Client, register: int, size: int = 8) -> int:
+    return int.from_bytes(c.read(0, register, size), "little")
+
+
 def put(c: Client, register: int, value: int) -> None:
     c.write(0, register, bytes([value]))
 
@@ -285,6 +293,96 @@ def bytes_pass_once_over_many_deaths() -> None:
             got += g.ports[0].recv(4096)
         t.check(got == data, "what the guest wrote is not what arrived")
         t.fact(f"{len(data)} bytes each way; slowest answer {c.slowest * 1000:.1f} ms")
+
+
+@t.case
+def every_access_takes_effect_once() -> None:
+    """Kills at random moments, not between two calls of ours."""
+    with ready("regs") as g, g.connect() as c:
+        stop = threading.Event()
+
+        def killer() -> None:
+            answered = 0
+            while not stop.wait(random.uniform(0.001, 0.01)):
+                if c.answered == answered:
+                    continue  # on a busy machine a life needs longer than this to begin
+                answered = c.answered
+                with contextlib.suppress(ProcessLookupError, ValueError, IndexError):
+                    os.kill(g.worker(), signal.SIGKILL)
+        thread = threading.Thread(target=killer)
+        thread.start()
+        counter = order = posted = 0
+        try:
+            end = time.monotonic() + 3
+            while time.monotonic() < end:
+                value = random.getrandbits(64)
+                c.write(0, HASH, struct.pack("<Q", value))
+                order = (order ^ value) * 0x100000001B3 & (1 << 64) - 1
+                for _ in range(20):
+                    posted += 1
+                    c.write(0, ECHO, struct.pack("<Q", posted), no_reply=True)
+                t.equal(number(c, COUNTER), counter, "fetch and add")
+                counter += 1
+        finally:
+            stop.set()
+            thread.join()
+        t.equal(number(c, HASH), order, "hash of all writes in order")
+        t.equal((number(c, ECHO), number(c, GAPS)), (posted, 0), "posted writes and gaps")
+        lives = 1
+        while not g.silent():
+            lives = g.expect(RESUMED).numbers(2)[1]
+        t.check(lives > 50, f"only {lives} lives")
+        t.fact(f"{c.answered} answers, {posted} posted writes over {lives} lives; slowest "
+               f"{c.slowest * 1000:.1f} ms")
+
+
+@t.case
+def request_that_crashes_is_answered_unexecuted() -> None:
+    with ready("regs", "regs") as g, g.connect(0) as c, g.connect(1) as neighbour:
+        c.write(0, SCRATCH, b"12345678")
+        neighbour.write(0, SCRATCH, b"abcdefgh")
+        c.write(0, CRASH, struct.pack("<I", 1))
+        t.equal(c.read(0, SCRATCH, 8), b"12345678", "its scratch register")
+        t.equal(neighbour.read(0, SCRATCH, 8), b"abcdefgh", "the neighbour's")
+        for life in (2, 3, 4):
+            t.equal(g.expect(RESUMED).numbers(2), (signal.SIGILL, life), "signal and lives")
+        f = g.expect(STATE)
+        t.equal((f.member, f.numbers(1)), (0, (1,)), "member and state")
+        c.socket.close()
+        t.equal(g.expect(CLOSED).member, 0, "member")
+        with g.connect(0) as again:
+            t.equal(again.read(0, SCRATCH, 8), bytes(8), "register of the next client")
+        t.equal(g.expect(STATE).numbers(1), (0,), "state of a device that was opened again")
+
+
+@t.case
+def request_that_hangs_is_answered_unexecuted() -> None:
+    with ready("regs") as g, g.connect() as c:
+        c.socket.settimeout(15)  # QEMU waits 5 s, which is enough unless the machine is overloaded
+        vfio_user.ANSWER_SECONDS = 15
+        try:
+            c.write(0, CRASH, struct.pack("<I", 2))
+        finally:
+            vfio_user.ANSWER_SECONDS = 1.0
+        t.equal(c.read(0, SCRATCH, 8), bytes(8), "scratch register")
+        t.fact(f"answered after {c.slowest:.2f} s")
+        c.slowest = 0
+
+
+@t.case
+def parameter_survives_its_worker() -> None:
+    with Group("regs", params=[("gain", 0, 5, "5")]) as g:
+        g.expect(READY)
+        with g.connect() as c:
+            t.equal(number(c, GAIN, 4), 5, "gain of CONFIG")
+            for serial, gain, wanted in ((1, 42, 0), (2, 14, errno.ERANGE)):
+                g.send(PARAM_SET, text("gain") + struct.pack("<BQ", 0, gain) + text(str(gain)),
+                       serial=serial)
+                f = g.expect(PARAM_DONE)
+                t.equal((f.serial, f.numbers(1)), (serial, (wanted,)), "answer")
+                g.kill()
+                t.equal(g.expect(RESUMED).numbers(1), (signal.SIGKILL,), "signal")
+                t.equal(number(c, GAIN, 4), 42, "gain")
 
 
 @t.case

@@ -51,6 +51,7 @@ enum test_register {
 	TEST_REG_GAIN = 0x38,       /* u32 RO: value of the parameter gain */
 	TEST_REG_COLOR = 0x3c,      /* u32 RO: index of the choice of the parameter color */
 	TEST_REG_INTX = 0x40,       /* u32, regs only: level of INTx, 0 or 1 */
+	TEST_REG_CRASH = 0x48,      /* u32: writing 1 crashes the worker, 2 hangs it; reads 0 */
 	TEST_REG_RAISE = 0x44,      /* u32, dma only: a write raises that vector; reads 0 */
 
 	/* The engine, dma only. */

@@ -221,6 +221,15 @@ static void intx_write(struct umdev_device *dev, bool level)
 	umdev_intx_set(dev, level);
 }
 
+/* A driver with a bug: what becomes of its device, and of its neighbours? */
+static void crash(uint64_t how)
+{
+	if (how == 1)
+		__builtin_trap();
+	while (how == 2)
+		__asm__ __volatile__("" ::: "memory");
+}
+
 static void regs_write(struct umdev_device *dev, uint64_t offset, uint64_t value)
 {
 	struct test_state *s = umdev_state(dev);
@@ -235,6 +244,9 @@ static void regs_write(struct umdev_device *dev, uint64_t offset, uint64_t value
 		break;
 	case TEST_REG_INTX:
 		intx_write(dev, value & 1);
+		break;
+	case TEST_REG_CRASH:
+		crash(value);
 		break;
 	case TEST_REG_RAISE:
 		if (has_engine(dev))
