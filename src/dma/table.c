@@ -471,7 +471,7 @@ static int table_rebuild(struct dma_table *t)
 		struct dma_entry *e = &entries[i];
 
 		/* A file that cannot be mapped now: its maps are there and resolve to -EFAULT. */
-		if (e->file >= 0 && !t->files[e->file].mapping)
+		if (e->file >= 0 && !t->files[e->file].n_maps)
 			file_map(&t->shared->files[e->file], &t->files[e->file].mapping);
 		if (e->file >= 0)
 			e->mapping = t->files[e->file].mapping;
