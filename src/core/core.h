@@ -72,8 +72,9 @@ struct core_type {
 	 * which are the first n_standard, then the driver's, in order. */
 	unsigned n_params, n_standard;
 	const struct umdev_param *params[CORE_MAX_PARAMS];
-	struct umdev_value *defaults;        /* n_params of them, owned */
-	int label, aggregation, p2p;         /* index of these, or -1 */
+	struct umdev_value *defaults; /* n_params of them, owned */
+	int label, aggregation, p2p;  /* index of these, or -1 */
+	bool has_mac;                 /* a parameter of type UMDEV_MAC: unique among all devices */
 	struct umdev_param aggregation_desc; /* max and unit differ per type */
 	struct mdev_shape *shape; /* tree tables of it and its mdevs; core/mdev_attr.c; owned */
 };

@@ -293,11 +293,23 @@ static int take_units(struct umdev_mdev *mdev)
 	return error;
 }
 
+static int check_unique(const struct umdev_mdev *mdev)
+{
+	int error = 0;
+
+	for (unsigned i = 0; i < mdev->type->info->n_params && !error; i++)
+		if (mdev->params[i])
+			error = param_check_unique(mdev, i, mdev->params[i]);
+	return error;
+}
+
 static int mdev_make(struct umdev_mdev *mdev)
 {
 	const struct umdev_parent_driver *driver = mdev->parent->driver;
 	int error = take_units(mdev);
 
+	if (!error)
+		error = check_unique(mdev);
 	if (!error)
 		error = uuid_map_add(&mdev->core->mdevs, &mdev->hash_node);
 	if (error < 0)

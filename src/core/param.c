@@ -2,7 +2,7 @@
 /*
  * The way of a parameter write, the same for every door:
  *
- *   form -> no change? -> may it change now? -> limits -> group or pool -> driver ->
+ *   form -> no change? -> may it change now? -> limits -> group, pool, other devices -> driver ->
  *   the worker, if it serves and the parameter is live -> commit and tell
  *
  * A refusal at any step leaves the old value, the pools and the group as they were. Units are
@@ -97,6 +97,34 @@ static int check_group(struct umdev_mdev *mdev, const struct uuid *p2p)
 		return err_set(-EBUSY, "%s: a device of its group is in use; disconnect it first",
 			       mdev->uuid_text);
 	return group_may_join(mdev->core, mdev->parent, p2p);
+}
+
+static bool has_mac(const struct umdev_mdev *mdev, uint64_t mac)
+{
+	const struct core_type *info = mdev->type->info;
+
+	for (unsigned i = 0; info->has_mac && i < info->n_params; i++)
+		if (info->params[i]->type == UMDEV_MAC && mdev_param(mdev, i)->u64 == mac)
+			return true;
+	return false;
+}
+
+/* Asked for addresses only, which are given seldom: a walk over all devices will do. */
+int param_check_unique(const struct umdev_mdev *mdev, unsigned index,
+		       const struct umdev_value *value)
+{
+	const struct umdev_param *desc = mdev->type->info->params[index];
+	const struct umdev_parent *parent;
+	const struct umdev_mdev *other;
+
+	if (desc->type != UMDEV_MAC || value->u64 == 0)
+		return 0;
+	list_for_each(parent, &mdev->core->parents, node)
+		list_for_each(other, &parent->mdevs, parent_node)
+			if (other != mdev && has_mac(other, value->u64))
+				return err_set(-EADDRINUSE, "%s: %s is the address of %s",
+					       desc->name, value->text, other->uuid_text);
+	return 0;
 }
 
 static void tell(struct umdev_mdev *mdev, unsigned index)
@@ -217,16 +245,24 @@ static int change_check(struct umdev_mdev *mdev, unsigned index, const struct um
 }
 
 /* Of the core's own parameters only aggregation means something to a driver. */
-static int change_ask_driver(struct change *c)
+static int ask_driver(const struct change *c)
 {
 	const struct core_type *info = c->mdev->type->info;
 	const struct umdev_parent_driver *driver = c->mdev->parent->driver;
 	bool concerned = c->index >= info->n_standard || (int)c->index == info->aggregation;
-	int error;
 
 	if (!driver->param_check || !concerned)
 		return 0;
-	error = driver->param_check(c->mdev, info->params[c->index], c->value);
+	return driver->param_check(c->mdev, info->params[c->index], c->value);
+}
+
+/* Other devices and the driver; the units are held. */
+static int change_agree(struct change *c)
+{
+	int error = param_check_unique(c->mdev, c->index, c->value);
+
+	if (!error)
+		error = ask_driver(c);
 	if (error < 0)
 		change_end(c, false);
 	return error;
@@ -255,7 +291,7 @@ int param_set_index(struct umdev_mdev *mdev, unsigned index, const char *text, s
 	if (!error)
 		error = change_begin(&c);
 	if (!error)
-		error = change_ask_driver(&c);
+		error = change_agree(&c);
 	if (error < 0)
 		return error;
 	return asks_worker(mdev, index) ? change_ask(&c, wait) : change_commit(&c);

@@ -57,6 +57,9 @@ int spec_parse(const struct mdev_type *type, const char *text, size_t len, struc
 
 /* Keeps a copy of value as the current one. 0 / -ENOMEM. */
 int param_store(struct umdev_mdev *mdev, unsigned index, const struct umdev_value *value);
+/* -EADDRINUSE: another device has this address. */
+int param_check_unique(const struct umdev_mdev *mdev, unsigned index,
+		       const struct umdev_value *value);
 /* param_set for a parameter that was looked up. */
 int param_set_index(struct umdev_mdev *mdev, unsigned index, const char *text, size_t len,
 		    struct attr_wait *wait);

@@ -35,6 +35,7 @@ static const struct umdev_param aggregation_desc = {
 static int add_param(struct core_type *info, const struct umdev_param *desc)
 {
 	assert(info->n_params < CORE_MAX_PARAMS);
+	info->has_mac |= desc->type == UMDEV_MAC;
 	info->params[info->n_params] = desc;
 	return (int)info->n_params++;
 }

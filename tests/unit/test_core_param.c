@@ -273,6 +273,27 @@ static void aggregation_takes_and_gives_units(void **state)
 	fixture_free(f);
 }
 
+static void addresses_are_unique(void **state)
+{
+	struct fixture *f = fixture_new();
+	struct umdev_mdev *a, *b;
+
+	add_plain_thing(f);
+	a = create(f, f->thing, "thing-full", UUID_A ",mac_addr=52:54:00:00:00:01");
+	assert_int_equal(try_create(f, f->thing, "thing-full",
+				    UUID_B ",mac_addr=52:54:00:00:00:01"),
+			 -EADDRINUSE);
+	assert_non_null(strstr(err_text(-EADDRINUSE), UUID_A));
+	b = create(f, f->thing, "thing-full", UUID_B);
+	assert_int_equal(set(b, "mac_addr", "52:54:00:00:00:01"), -EADDRINUSE);
+	assert_int_equal(set(b, "mac_addr", "52:54:00:00:00:02"), 0);
+	/* None is no address: any number of devices have it. */
+	assert_int_equal(set(a, "mac_addr", "00:00:00:00:00:00"), 0);
+	assert_int_equal(set(b, "mac_addr", "00:00:00:00:00:00"), 0);
+	assert_int_equal(set(b, "mac_addr", "52:54:00:00:00:01"), 0);
+	fixture_free(f);
+}
+
 static void live_change_asks_the_worker(void **state)
 {
 	struct fixture *f = fixture_new();
@@ -619,6 +640,7 @@ int main(void)
 		cmocka_unit_test(change_is_told_and_secrets_are_not),
 		cmocka_unit_test(driver_may_refuse_and_nothing_changes),
 		cmocka_unit_test(aggregation_takes_and_gives_units),
+		cmocka_unit_test(addresses_are_unique),
 		cmocka_unit_test(live_change_asks_the_worker),
 		cmocka_unit_test(worker_without_our_client_counts_for_parameters_only),
 		cmocka_unit_test(removal_answers_a_live_change_under_way),
