@@ -85,11 +85,27 @@ static uint64_t dev_read(struct umdev_device *dev, unsigned bar, uint64_t offset
 		return st->data;
 	case RIG_DONE:
 		return st->done;
+	case RIG_MIX:
+		return st->mix;
 	case RIG_RESETS:
 		return st->resets;
 	default:
 		return offset;
 	}
+}
+
+uint64_t rig_mix(uint64_t mix, uint64_t v)
+{
+	return (mix ^ v) * 0x9e3779b97f4a7c15ULL + (mix >> 29);
+}
+
+static int add_one(struct umdev_device *dev, struct iova at)
+{
+	uint64_t v;
+	int r = umdev_dma_read(dev, at, &v, sizeof(v));
+
+	v++;
+	return r < 0 ? r : umdev_dma_write(dev, at, &v, sizeof(v));
 }
 
 static int run_command(struct umdev_device *dev, struct rig_state *st, uint64_t command)
@@ -106,6 +122,8 @@ static int run_command(struct umdev_device *dev, struct rig_state *st, uint64_t 
 		return umdev_dma_message(dev, at, NULL, 8, 1);
 	case RIG_MESSAGE_WRITE:
 		return umdev_dma_message(dev, at, &st->data, 8, 2);
+	case RIG_DMA_ADD:
+		return add_one(dev, at);
 	case RIG_DMA_WRITE_BIG:
 		memset(big, (uint8_t)st->data, sizeof(big));
 		return umdev_dma_write(dev, at, big, sizeof(big));
@@ -139,6 +157,9 @@ static void dev_write(struct umdev_device *dev, unsigned bar, uint64_t offset, u
 		break;
 	case RIG_IOVA:
 		st->iova = value;
+		break;
+	case RIG_MIX:
+		st->mix = rig_mix(st->mix, value);
 		break;
 	case RIG_DATA:
 		st->data = value;
@@ -237,18 +258,25 @@ static void new_server(struct rig *rig, enum umdev_init how)
 		abort();
 }
 
-static void init(struct rig *rig)
+static void new_loop(struct rig *rig)
 {
 	rig->loop = (struct loop)LOOP_INIT;
 	rig->stop = (struct loop_fd)LOOP_FD_INIT;
+	if (loop_init(&rig->loop) ||
+	    loop_add(&rig->loop, &rig->stop, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), EPOLLIN,
+		     on_stop))
+		abort();
+}
+
+static void init(struct rig *rig)
+{
 	rig->client = -1;
 	rig->size = vfio_shared_size(&rig->type);
 	rig->shared = mmap(NULL, rig->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
 			   0);
-	if (rig->shared == MAP_FAILED || loop_init(&rig->loop) ||
-	    loop_add(&rig->loop, &rig->stop, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), EPOLLIN,
-		     on_stop))
+	if (rig->shared == MAP_FAILED)
 		abort();
+	new_loop(rig);
 	new_server(rig, UMDEV_FRESH);
 }
 
@@ -302,6 +330,12 @@ void rig_restart(struct rig *rig, bool crashed)
 	if (vfio_server_resume(rig->server, crashed))
 		abort();
 	rig_settle(rig);
+}
+
+void rig_succeed(struct rig *rig)
+{
+	new_loop(rig);
+	new_server(rig, UMDEV_RESUME);
 }
 
 static void close_it(void *arg, int fd)

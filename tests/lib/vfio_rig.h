@@ -12,19 +12,18 @@
 
 /* BAR 0. */
 enum {
-	RIG_SCRATCH = 0x00,  /* 8 bytes, keeps what is written */
-	RIG_COUNT = 0x08,    /* a read returns how often it was read before */
-	RIG_INTX = 0x10,     /* write: level of INTx */
-	RIG_RAISE = 0x14,    /* write: a message interrupt on that vector */
-	RIG_IOVA = 0x18,     /* 8 bytes, for the commands */
-	RIG_COMMAND = 0x20,  /* write: enum rig_command */
-	RIG_STATUS = 0x24,   /* negated errno of the last command, or of dma_done */
-	RIG_DATA = 0x28,     /* 8 bytes: what a command reads and writes */
-	RIG_DONE = 0x30,     /* number of dma_done calls */
-	RIG_RESETS = 0x34,   /* number of resets since the start, never reset */
-	RIG_LAST_LEN = 0x38, /* width of the last access to RIG_WIDTHS */
-	RIG_CRASHES = 0x3c,  /* see rig.crash */
-	RIG_WIDTHS = 0x40,   /* 64 bytes; a write records offset and width in the log */
+	RIG_SCRATCH = 0x00, /* 8 bytes, keeps what is written */
+	RIG_COUNT = 0x08,   /* a read returns how often it was read before */
+	RIG_INTX = 0x10,    /* write: level of INTx */
+	RIG_RAISE = 0x14,   /* write: a message interrupt on that vector */
+	RIG_IOVA = 0x18,    /* 8 bytes, for the commands */
+	RIG_COMMAND = 0x20, /* write: enum rig_command */
+	RIG_STATUS = 0x24,  /* negated errno of the last command, or of dma_done */
+	RIG_DATA = 0x28,    /* 8 bytes: what a command reads and writes */
+	RIG_DONE = 0x30,    /* number of dma_done calls */
+	RIG_RESETS = 0x34,  /* number of resets since the start, never reset */
+	RIG_MIX = 0x38,     /* 8 bytes: a hash of all that was written, in order */
+	RIG_WIDTHS = 0x40,  /* 64 bytes; a write records offset and width in the log */
 	RIG_BAR0 = 0x100,
 };
 enum rig_command {
@@ -32,11 +31,12 @@ enum rig_command {
 	RIG_DMA_WRITE,
 	RIG_MESSAGE_READ,
 	RIG_MESSAGE_WRITE,
+	RIG_DMA_ADD,       /* 1 to the 8 bytes there */
 	RIG_DMA_WRITE_BIG, /* UMDEV_DMA_REDO_MAX bytes of RIG_DATA's first byte */
 };
 
 struct rig_state {
-	uint64_t scratch, count, iova, data;
+	uint64_t scratch, count, iova, data, mix;
 	uint32_t status, done, resets, last_reset;
 	uint32_t n_widths;
 	uint8_t widths[64][2]; /* offset, width */
@@ -75,6 +75,11 @@ void rig_settle(struct rig *rig);
 struct rig_state *rig_state(struct rig *rig);
 /* Another life on the same state memory, after a kill (crashed: of its own fault). */
 void rig_restart(struct rig *rig, bool crashed);
+/* The same in a cloned process: what the other life had open is not touched, and nothing runs yet
+ * but what vfio_server_new does. */
+void rig_succeed(struct rig *rig);
+/* What RIG_MIX shows after v was written to it. */
+uint64_t rig_mix(uint64_t mix, uint64_t v);
 
 /* A message from the client: header and payload, with descriptors. Settles. */
 void rig_send(struct rig *rig, uint16_t command, uint32_t flags, const void *payload, size_t len,
