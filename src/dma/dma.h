@@ -94,7 +94,6 @@ struct dma_seg {
 int dma_table_new(struct dma_shared *shared, bool resume, struct dma_table **ret);
 /* Unmaps; descriptors stay named by shared. No reader, pin or quiesce may be left. NULL: no-op. */
 void dma_table_free(struct dma_table *t);
-/* Every descriptor that an (inherited, unchecked) state names. */
 /* Every descriptor in use: the files of the state, and what this life opened for itself. */
 void dma_each_fd(const struct dma_table *t, void (*fn)(void *, int), void *arg);
 
