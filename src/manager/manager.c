@@ -147,23 +147,37 @@ static int restore_parent(void *arg, const char *name, const char *driver,
 
 /* ---- start ---- */
 
-/* Where the host's iommu groups end: ours begin above them, so that both can be shown at once. */
-static unsigned count_host_groups(void)
+static void closedirp(DIR **dir)
 {
-	DIR *dir = opendir("/sys/kernel/iommu_groups");
+	if (*dir)
+		closedir(*dir);
+}
+
+/*
+ * The machine's iommu groups: ours begin above them, and each is a link to where `umdev exec` shows
+ * the machine's own /sys, so that both are seen there.
+ */
+static int show_host_groups(struct manager *m)
+{
+	_cleanup_(closedirp) DIR *dir = opendir("/sys/kernel/iommu_groups");
 	const struct dirent *entry;
-	unsigned next = 0;
 	uint64_t number;
 
-	if (!dir)
-		return 0;
-	while ((entry = readdir(dir))) {
-		if (str_to_u64(entry->d_name, strlen(entry->d_name), &number) == 0 &&
-		    number >= next && number < UINT32_MAX / 2)
-			next = (unsigned)number + 1;
+	while (dir && (entry = readdir(dir))) {
+		_cleanup_free_ char *target = NULL;
+
+		if (str_to_u64(entry->d_name, strlen(entry->d_name), &number) < 0 ||
+		    number >= UINT32_MAX / 2)
+			continue;
+		if (number >= m->core.first_group)
+			m->core.first_group = (unsigned)number + 1;
+		target = config_run_path(&m->config, "hostsys/kernel/iommu_groups/%s",
+					 entry->d_name);
+		if (!target ||
+		    !tree_add_link(&m->core.tree, m->core.iommu_groups, entry->d_name, target))
+			return -ENOMEM;
 	}
-	closedir(dir);
-	return next;
+	return 0;
 }
 
 static int make_run_dir(struct manager *m, const char *name)
@@ -239,8 +253,9 @@ int manager_init(struct manager *m)
 		r = core_init(&m->core, parent_drivers, &core_ops, m);
 	if (r < 0)
 		return r;
-	m->core.first_group = count_host_groups();
-	r = make_run_dir(m, "dev");
+	r = show_host_groups(m);
+	if (r == 0)
+		r = make_run_dir(m, "dev");
 	if (r == 0)
 		r = make_run_dir(m, "worker");
 	if (r < 0 || m->options.one)

@@ -70,13 +70,17 @@ def devices_are_below_sys() -> None:
 
 @t.case
 def the_machines_own_entries_stay() -> None:
-    outside = json.loads(subprocess.run([sys.executable, "-c", LINKS], text=True, check=True,
-                                        stdout=subprocess.PIPE).stdout)
+    def look() -> dict[str, str | None]:
+        return json.loads(subprocess.run([sys.executable, "-c", LINKS], text=True, check=True,
+                                         stdout=subprocess.PIPE).stdout)
+
     with card() as d:
+        before = look()
         seen = json.loads(inside(d, sys.executable, "-c", LINKS))
-        t.check(len(outside) > 20, "this machine has no /sys to speak of")
-        for path, target in outside.items():
-            if not is_umdevs(path):
+        after = look()
+        t.check(len(before) > 20, "this machine has no /sys to speak of")
+        for path, target in before.items():
+            if not is_umdevs(path) and after.get(path, "gone") == target:  # no mount of others
                 t.equal(seen.get(path, "missing"), target, path)
         for folder in ("", "/bus", "/class", "/devices", "/devices/virtual", "/kernel"):
             missing = set(os.listdir(f"/sys{folder}")) - set(inside(d, "ls", f"/sys{folder}").split())
@@ -211,6 +215,31 @@ def a_machine_without_mdevctls_folder_gets_one() -> None:
         t.equal((lines[0], lines[-1]), ("scripts.d", "refused"), "first and last line")
         t.check(set(Path("/etc/passwd").read_text().splitlines()) < set(lines), "/etc/passwd")
         t.check(set(os.listdir("/etc/apt")) < set(lines), "/etc/apt")
+
+
+@t.case
+def groups_of_the_machine_are_seen_beside_ours() -> None:
+    """Few test machines have iommu groups; two are made up in a mount namespace."""
+    groups = "/sys/kernel/iommu_groups"
+    if os.geteuid() != 0:
+        t.skip("needs root to mount")
+    with t.TempDir() as top:
+        env = dict(os.environ, UMDEV_RUN=f"{top}/run", UMDEV_CONFIG=f"{top}/config",
+                   UMDEV_STATE=f"{top}/state")
+        script = f"""set -e
+            mount -t tmpfs none {groups}
+            mkdir -p {groups}/0/devices {groups}/7/devices/0000:00:02.0
+            {program("umdevd")} 2> {top}/log & trap 'kill $!; wait' EXIT
+            until grep -q ready {top}/log; do kill -0 $!; sleep 0.02; done
+            umdev={program("umdev")}
+            $umdev parent add card0 driver=mtty
+            u=$($umdev create -p card0 -t mtty-1)
+            $umdev exec sh -ec "ls {groups}; ls {groups}/7/devices
+                readlink -e /sys/bus/mdev/devices/$u/iommu_group" """
+        p = subprocess.run(["unshare", "-m", "sh", "-c", script], env=env, text=True, timeout=60,
+                           capture_output=True, check=False)
+        t.equal(p.returncode, 0, f"status ({p.stderr})")
+        t.equal(p.stdout.split(), ["0", "7", "8", "0000:00:02.0", f"{groups}/8"], "groups")
 
 
 @contextlib.contextmanager
