@@ -46,7 +46,7 @@ static int op_param_live(void *arg, struct umdev_mdev *mdev, const struct umdev_
 {
 	struct listener *l = mdev->manager;
 
-	return worker_param_set(l->worker, mdev, param, value);
+	return worker_param_set(l->worker, mdev);
 }
 
 static void op_disconnect(void *arg, struct umdev_mdev *mdev, bool force)

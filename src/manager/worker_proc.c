@@ -61,7 +61,7 @@ static void release_member(struct worker *w, struct worker_member *member, bool 
 	listener_retry(l);
 	if (member->has_resources)
 		mdev_resources_end(mdev);
-	if (member->param_serial)
+	if (member->param_under_way)
 		core_param_done(mdev, EIO);
 	if (concerned && clean)
 		core_closed(mdev);
@@ -234,17 +234,15 @@ int worker_connect(struct worker *w, struct umdev_mdev *mdev, int fd)
 	return 0;
 }
 
-int worker_param_set(struct worker *w, struct umdev_mdev *mdev, const struct umdev_param *param,
-		     const struct umdev_value *value)
+static void send_param(struct worker_member *member)
 {
-	struct worker_member *member = find_member(w, mdev);
-	struct mw_param change = { .type = param->type, .value = *value };
+	const struct umdev_mdev *mdev = member->mdev;
+	const struct umdev_param *param = mdev->type->info->params[mdev->param_pending];
+	struct mw_param change = { .type = param->type, .value = *mdev->param_value };
+	struct worker *w = member->worker;
 	uint8_t frame[MW_HEADER + sizeof(change)];
 	int len;
 
-	assert(member && !member->param_serial); /* the core lets one change through at a time */
-	if (w->state != MW_READY)
-		return err_set(-EAGAIN, "its worker is starting or stopping: try again");
 	str_format(change.name, sizeof(change.name), "%s", param->name);
 	if (!++w->serial)
 		++w->serial;
@@ -253,6 +251,17 @@ int worker_param_set(struct worker *w, struct umdev_mdev *mdev, const struct umd
 		       param_too_late);
 	len = mw_put_param_set(frame, sizeof(frame), member_index(member), w->serial, &change);
 	send_frame(w, frame, len, NULL, 0);
+}
+
+int worker_param_set(struct worker *w, struct umdev_mdev *mdev)
+{
+	struct worker_member *member = find_member(w, mdev);
+
+	assert(member && worker_serves(w));
+	assert(!member->param_under_way); /* the core lets one change through at a time */
+	member->param_under_way = true;
+	if (w->state == MW_READY)
+		send_param(member);
 	return 0;
 }
 
@@ -329,8 +338,11 @@ static void on_ready(struct worker *w)
 	w->pong_ns = loop_now_ns();
 	loop_timer_arm(&w->manager->loop, &w->watchdog, PING_MS * NS_PER_MS, watch);
 	for (unsigned i = 0; i < w->n_members; i++) {
-		if (w->members[i].mdev)
-			listener_retry(w->members[i].mdev->manager);
+		if (!w->members[i].mdev)
+			continue;
+		if (w->members[i].param_under_way)
+			send_param(&w->members[i]);
+		listener_retry(w->members[i].mdev->manager);
 	}
 }
 
@@ -366,6 +378,7 @@ static void on_resumed(struct worker *w, int signal, unsigned lives)
 static void on_param_done(struct worker_member *member, int error)
 {
 	member->param_serial = 0;
+	member->param_under_way = false;
 	loop_timer_cancel(&member->param_deadline);
 	core_param_done(member->mdev, error);
 }

@@ -17,7 +17,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
-#include <umdev/param.h>
 #include "base/list.h"
 #include "base/loop.h"
 #include "manager/worker_link.h"
@@ -33,7 +32,8 @@ struct worker_member {
 	struct umdev_mdev *mdev; /* NULL: it was removed or unbound meanwhile */
 	bool connected;          /* CONNECT was sent, CLOSED not seen */
 	bool has_resources;      /* the driver's resources_end is owed */
-	uint32_t param_serial;   /* PARAM_SET not answered; 0: none */
+	bool param_under_way;    /* core_param_done is owed; sent when the worker is READY */
+	uint32_t param_serial;   /* of the PARAM_SET that was sent and not answered; 0: none */
 	struct loop_timer param_deadline, stop_deadline;
 };
 
@@ -66,9 +66,8 @@ bool worker_is_ready(const struct worker *w);
 bool worker_serves(const struct worker *w);
 /* Hands a duplicate of fd to mdev's member. 0 / -errno (text left) */
 int worker_connect(struct worker *w, struct umdev_mdev *mdev, int fd);
-/* core_ops.param_live and .disconnect. */
-int worker_param_set(struct worker *w, struct umdev_mdev *mdev, const struct umdev_param *param,
-		     const struct umdev_value *value);
+/* core_ops.param_live (the change is mdev->param_pending, param_value) and .disconnect. */
+int worker_param_set(struct worker *w, struct umdev_mdev *mdev);
 void worker_disconnect(struct worker *w, struct umdev_mdev *mdev, bool force);
 /* mdev (not connected) goes away; the worker's last member takes it with it. */
 void worker_forget(struct worker *w, struct umdev_mdev *mdev);

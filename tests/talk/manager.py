@@ -384,6 +384,23 @@ def a_live_parameter_is_asked_of_the_worker() -> None:
 
 
 @t.case
+def a_change_while_the_worker_starts_reaches_it_before_the_client_does() -> None:
+    with t.TempDir() as folder:
+        log = folder / "frames"
+        with daemon("slow", FAKE_WORKER_LOG=str(log)) as d:
+            with d.varlink() as v:
+                v.call("ParentAdd", name="p", driver="test", settings=[])
+            uuid = d.create("p", "test-regs", "gain=1")
+            with connect(d, uuid):
+                t.wait_for(log.exists, 5, "a worker that starts")
+                t.equal(set_gain(d, uuid, "7")[0], "", "a change while the worker starts")
+                t.equal(gain_of(d, uuid), "7", "value")
+                t.wait_for(lambda: d.state_of(uuid) == "connected", 5, "state connected")
+        frames = [x.split()[1] for x in log.read_text().splitlines()]
+        t.equal(frames[:3], ["1", "3", "2"], "CONFIG, PARAM_SET, CONNECT")
+
+
+@t.case
 def a_worker_that_does_not_answer_a_change_is_ended_and_the_old_value_stays() -> None:
     with test_device("mute") as (d, uuid), connected(d, uuid) as s:
         errno, seconds = set_gain(d, uuid, "7")
