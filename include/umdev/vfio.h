@@ -13,11 +13,11 @@
 #include <umdev/device.h>
 
 enum umdev_bar_flags {
-	UMDEV_BAR_IO = 1 << 0,    /* I/O ports; else memory */
-	UMDEV_BAR_64 = 1 << 1,    /* takes this and the next BAR slot */
-	UMDEV_BAR_PREF = 1 << 2,  /* prefetchable */
-	UMDEV_BAR_MMAP = 1 << 3,  /* backed by a memfd that the client maps; see umdev_bar_mem().
-				   * Outside [mmap_offset, +mmap_size) accesses go to the hooks. */
+	UMDEV_BAR_IO = 1 << 0,   /* I/O ports; else memory */
+	UMDEV_BAR_64 = 1 << 1,   /* takes this and the next BAR slot */
+	UMDEV_BAR_PREF = 1 << 2, /* prefetchable */
+	UMDEV_BAR_MMAP = 1 << 3, /* backed by a memfd that the client maps; see umdev_bar_mem().
+				  * Outside [mmap_offset, +mmap_size) accesses go to the hooks. */
 };
 
 struct umdev_bar {
@@ -30,15 +30,15 @@ struct umdev_bar {
 /* Static and const. */
 struct umdev_pci {
 	uint16_t vendor, device, subsystem_vendor, subsystem;
-	uint32_t class_code;  /* base << 16 | sub << 8 | programming interface */
+	uint32_t class_code; /* base << 16 | sub << 8 | programming interface */
 	uint8_t revision;
-	bool express;         /* PCIe endpoint: 4096 bytes of configuration space, FLR */
-	bool intx;            /* pin INTA; not together with UMDEV_BAR_MMAP (the first INTx would
-			       * unmap the BAR in QEMU for good) */
-	uint8_t msi;          /* vectors: 0, 1, 2, 4, 8, 16 or 32 */
-	uint16_t msix;        /* vectors, 0..UMDEV_MSIX_MAX */
-	uint8_t msix_bar;     /* BAR that holds table and PBA (both the core's) ... */
-	uint32_t msix_table;  /* ... at these offsets, 8-byte aligned, not overlapping */
+	bool express;        /* PCIe endpoint: 4096 bytes of configuration space, FLR */
+	bool intx;           /* pin INTA; not together with UMDEV_BAR_MMAP (the first INTx would
+			      * unmap the BAR in QEMU for good) */
+	uint8_t msi;         /* vectors: 0, 1, 2, 4, 8, 16 or 32 */
+	uint16_t msix;       /* vectors, 0..UMDEV_MSIX_MAX */
+	uint8_t msix_bar;    /* BAR that holds table and PBA (both the core's) ... */
+	uint32_t msix_table; /* ... at these offsets, 8-byte aligned, not overlapping */
 	uint32_t msix_pba;
 	struct umdev_bar bar[6];
 };

@@ -80,8 +80,8 @@ struct vfio_half {
 	uint32_t intx_asserted, intx_masked;
 	uint32_t client_data; /* largest payload of a message DMA that the client takes */
 	uint32_t client_fds;  /* descriptors per message that the client takes */
-	uint32_t message_id;  /* the last one used */
-	uint32_t pad;
+	uint16_t message_id;  /* the next one, unless it is in use */
+	uint16_t pad[3];
 	struct vfio_wait wait;
 	struct vfio_message message[UMDEV_DMA_MESSAGES];
 	uint64_t signal[VFIO_IRQ_WORDS];  /* to be signalled; cleared after it was */
@@ -137,7 +137,6 @@ struct pci_layout {
 enum vfio_complaint {
 	VFIO_COMPLAIN_REFUSED,
 	VFIO_COMPLAIN_POISON,
-	VFIO_COMPLAIN_MESSAGE,
 	VFIO_COMPLAIN_DMA,
 	VFIO_COMPLAIN_IRQ,
 };

@@ -86,6 +86,23 @@ void redo_apply(struct vfio_server *s, struct vfio_effects *e)
 
 /* ---- messages ---- */
 
+static bool is_id_used(const struct vfio_half *h, uint16_t id)
+{
+	for (unsigned i = 0; i < UMDEV_DMA_MESSAGES; i++) {
+		if (h->message[i].state >= VFIO_MESSAGE_SENT && h->message[i].id == id)
+			return true;
+	}
+	return false;
+}
+
+/* A reset leaves messages whose replies may take for ever: their ids stay taken. */
+static uint16_t new_id(struct vfio_half *h)
+{
+	while (is_id_used(h, h->message_id))
+		h->message_id++;
+	return h->message_id++;
+}
+
 static bool send_one(struct vfio_server *s, unsigned index)
 {
 	struct vfio_half *h = s->half;
@@ -97,7 +114,7 @@ static bool send_one(struct vfio_server *s, unsigned index)
 	uint8_t *p;
 
 	header.size = VUSER_HEADER + VUSER_DMA_ACCESS + (m->write ? m->len : 0);
-	header.id = ++h->message_id;
+	header.id = new_id(h);
 	p = conn_reserve(&s->conn, &h->cursor, header.size);
 	if (!p)
 		return false;

@@ -9,6 +9,7 @@
 #include <assert.h>
 #include <linux/pci_regs.h>
 #include <string.h>
+#include "base/range.h"
 #include "vfio/internal.h"
 
 /* Capability sizes; offsets are handed out from 0x40 on in this order. */
@@ -60,6 +61,8 @@ static void init_bar(struct pci_layout *p, const struct umdev_bar *bar, unsigned
 	uint32_t type = 0;
 
 	assert(!(bar->size & (bar->size - 1)) && bar->size >= (bar->flags & UMDEV_BAR_IO ? 4 : 16));
+	assert(!((bar->mmap_offset | bar->mmap_size) % 4096) &&
+	       range_fits(bar->mmap_offset, bar->mmap_size, bar->size));
 	if (bar->flags & UMDEV_BAR_IO)
 		type = PCI_BASE_ADDRESS_SPACE_IO;
 	else if (bar->flags & UMDEV_BAR_64)
@@ -91,8 +94,13 @@ static void init_msix(struct pci_layout *p, const struct umdev_pci *pci)
 {
 	unsigned at = p->msix;
 
+	uint64_t table = 16u * pci->msix, pba = 8u * ((pci->msix + 63) / 64);
+
 	assert(pci->msix <= UMDEV_MSIX_MAX && pci->msix_bar < 6 && !(pci->msix_table % 8) &&
-	       !(pci->msix_pba % 8));
+	       !(pci->msix_pba % 8) &&
+	       !range_overlaps(pci->msix_table, table, pci->msix_pba, pba) &&
+	       range_fits(pci->msix_table, table, pci->bar[pci->msix_bar].size) &&
+	       range_fits(pci->msix_pba, pba, pci->bar[pci->msix_bar].size));
 	reg(p, at + PCI_MSIX_FLAGS, 2, pci->msix - 1,
 	    PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL);
 	reg(p, at + PCI_MSIX_TABLE, 4, pci->msix_table | pci->msix_bar, 0);
@@ -149,6 +157,7 @@ void pci_layout_init(struct pci_layout *p, const struct umdev_pci *pci)
 	for (unsigned i = 0; i < 6; i++) {
 		if (!pci->bar[i].size)
 			continue;
+		assert(!(pci->intx && pci->bar[i].flags & UMDEV_BAR_MMAP)); /* umdev/vfio.h */
 		init_bar(p, &pci->bar[i], i);
 		command |= pci->bar[i].flags & UMDEV_BAR_IO ? PCI_COMMAND_IO : PCI_COMMAND_MEMORY;
 	}

@@ -165,7 +165,7 @@ static uint64_t bar_read(struct vfio_server *s, unsigned region, uint64_t offset
 	case PART_MEMORY:
 		return load((uint8_t *)s->bar_mem[region] + inside, len);
 	default:
-		return ops->bar_read(s->dev, region, offset, len);
+		return ops->bar_read ? ops->bar_read(s->dev, region, offset, len) : 0;
 	}
 }
 
@@ -185,7 +185,8 @@ static void bar_write(struct vfio_server *s, unsigned region, uint64_t offset, u
 		store((uint8_t *)s->bar_mem[region] + inside, len, value);
 		break;
 	default:
-		ops->bar_write(s->dev, region, offset, len, value);
+		if (ops->bar_write)
+			ops->bar_write(s->dev, region, offset, len, value);
 		break;
 	}
 }

@@ -151,11 +151,11 @@ static void try_again(struct loop_timer *timer)
 	try_to_close(container_of(timer, struct vfio_server, timer));
 }
 
-/* Something still uses the client's memory. No time-out passes that fence. */
-static void cannot_close(struct vfio_server *s)
+/* Something may still use the client's memory. No time-out passes that fence. */
+static void cannot_close(struct vfio_server *s, const char *why)
 {
 	vfio_begin(s);
-	vfio_set_faulty(s, "requests in flight did not end");
+	vfio_set_faulty(s, why);
 	vfio_commit(s);
 	loop_timer_arm(s->loop, &s->timer, RETRY_CLOSE_MS * 1000000ull, try_again);
 }
@@ -167,11 +167,15 @@ static void closed(struct dma_quiesce *q, int status)
 
 	s->quiescing = false;
 	if (status < 0) {
-		cannot_close(s);
+		cannot_close(s, "requests in flight did not end");
 		return;
 	}
 	vfio_begin(s);
-	dma_prepare_unmap_all(s->dma, &s->effects->dma);
+	if (dma_prepare_unmap_all(s->dma, &s->effects->dma) < 0) {
+		vfio_abort(s);
+		cannot_close(s, "no memory to unmap the client's");
+		return;
+	}
 	irq_release_all(&s->effects->irq);
 	vfio_reset(s, UMDEV_RESET_CLOSE);
 	for (unsigned i = 0; i < UMDEV_DMA_MESSAGES; i++)
@@ -262,11 +266,11 @@ static int step(struct vfio_server *s)
 
 	if (r > 0)
 		r = vfio_execute(s, &msg, &why);
-	if (r < 0) {
+	if (r == -EMFILE)
+		vfio_server_disconnect(s, VFIO_CLOSE_FAULT, "no room for its descriptors");
+	else if (r < 0)
 		vfio_server_disconnect(s, VFIO_CLOSE_PROTOCOL, why);
-		return 0;
-	}
-	return r;
+	return r > 0;
 }
 
 static void serve(struct vfio_server *s)

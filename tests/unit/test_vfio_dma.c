@@ -381,6 +381,25 @@ static void message_follows_the_answer(void **state)
 	guest_fini(&g);
 }
 
+static void ids_of_messages_never_collide(void **state)
+{
+	uint64_t data[3] = { 0, 8, 0 };
+	struct guest g;
+	uint16_t first;
+
+	guest_init(&g);
+	rig_write(&g.rig, 0, RIG_COMMAND, 4, RIG_MESSAGE_READ);
+	assert_true(rig_receive(&g.rig, &reply));
+	first = reply.header.id; /* not answered for 65,536 messages */
+	for (unsigned i = 0; i < 65540; i++) {
+		rig_write(&g.rig, 0, RIG_COMMAND, 4, RIG_MESSAGE_READ);
+		assert_true(rig_receive(&g.rig, &reply));
+		assert_int_not_equal(reply.header.id, first);
+		answer(&g.rig, 0, 0, data, 24);
+	}
+	guest_fini(&g);
+}
+
 static void reset_forgets_messages(void **state)
 {
 	uint64_t data[3] = { 0, 8, 0 };
@@ -575,6 +594,7 @@ int main(void)
 		cmocka_unit_test(message_errors_reach_the_device),
 		cmocka_unit_test(messages_are_bounded_and_interleave),
 		cmocka_unit_test(message_follows_the_answer),
+		cmocka_unit_test(ids_of_messages_never_collide),
 		cmocka_unit_test(reset_forgets_messages),
 		cmocka_unit_test(successor_goes_on),
 		cmocka_unit_test(waiting_unmap_is_answered_by_the_successor),
