@@ -167,13 +167,24 @@ static void force_too_late(struct loop_timer *timer)
 
 /* ---- sending ---- */
 
+/* May be over when the next client comes. */
+static bool is_shortage(int error)
+{
+	return error == -ENOMEM || error == -EAGAIN || error == -EMFILE || error == -ENFILE;
+}
+
 static void send_frame(struct worker *w, const uint8_t *frame, int len, const int *fds,
 		       unsigned n_fds)
 {
 	int r = link_send(&w->link, frame, len, fds, n_fds);
 
-	if (r < 0 && r != -ENOTCONN)
+	if (r < 0 && is_shortage(r)) {
+		log_warning("group %u: its worker must go: %s", w->group, strerror(-r));
+		w->state = MW_STOPPING; /* the devices are not to blame */
+		kill(-w->pid, SIGKILL);
+	} else if (r < 0 && r != -ENOTCONN) {
 		worker_kill(w, "its worker cannot be reached: %s", strerror(-r));
+	}
 }
 
 static void watch(struct loop_timer *timer)
@@ -215,13 +226,11 @@ bool worker_serves(const struct worker *w)
 	return w->state == MW_STARTING || w->state == MW_READY;
 }
 
-int worker_connect(struct worker *w, struct umdev_mdev *mdev, int fd)
+static int hand_over(struct worker *w, const struct worker_member *member, int fd)
 {
-	struct worker_member *member = find_member(w, mdev);
 	uint8_t frame[MW_HEADER];
 	int len, copy, r;
 
-	assert(member && w->state == MW_READY && !member->connected);
 	copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	if (copy < 0)
 		return err_set(-errno, "cannot hand the connection on: %s", strerror(errno));
@@ -229,6 +238,21 @@ int worker_connect(struct worker *w, struct umdev_mdev *mdev, int fd)
 	r = link_send(&w->link, frame, len, &copy, 1);
 	if (r < 0)
 		return err_set(r, "its worker cannot be reached: %s", strerror(-r));
+	return 0;
+}
+
+int worker_connect(struct worker *w, struct umdev_mdev *mdev, int fd)
+{
+	struct worker_member *member = find_member(w, mdev);
+	int r;
+
+	assert(member && w->state == MW_READY && !member->connected);
+	r = hand_over(w, member, fd);
+	if (r < 0) {
+		if (!w->n_connected)
+			worker_stop(w); /* it serves nobody */
+		return r;
+	}
 	member->connected = true;
 	w->n_connected++;
 	return 0;
@@ -585,10 +609,10 @@ int worker_start(struct manager *m, struct mdev_group *group)
 		return r;
 	}
 	r = worker_spawn(m, w->group, &child);
-	if (r < 0)
-		fail_members(group, r);
-	else
+	if (r == 0)
 		r = adopt_child(w, &child);
+	else if (!is_shortage(r))
+		fail_members(group, r);
 	if (r < 0) {
 		while (config->n_fds)
 			close(config->fds[--config->n_fds]);
