@@ -1,0 +1,188 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""Each allocation of umdevd in turn fails, while devices are made, used and removed.
+
+What is asked then either succeeds or is refused with ENOMEM; a refusal leaves the tree as it was,
+and the same request succeeds right afterwards.
+"""
+from __future__ import annotations
+
+import contextlib
+import errno
+import mmap
+import os
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from lib import t
+from lib.daemon import Daemon, program
+from lib.sysfs import probe, result, write_result
+from lib.varlink import VarlinkError
+from lib.vfio_user import Client
+
+UUID = "e0000000-0000-4000-8000-000000000001"
+MOST = 400  # allocations of one request; more means that something does not end
+
+
+class Countdown:
+    """Arms the failure of the nth allocation in a process (fail_alloc.c)."""
+
+    def __init__(self, path: Path) -> None:
+        path.write_bytes(bytes(8))
+        self.path = path
+        with open(path, "r+b") as f:
+            self.map = mmap.mmap(f.fileno(), 8)
+
+    def arm(self, n: int, pid: int) -> None:
+        struct.pack_into("<ii", self.map, 0, n, pid)
+
+    def disarm(self) -> bool:
+        """Had the allocation come?"""
+        left, = struct.unpack_from("<i", self.map)
+        struct.pack_into("<i", self.map, 0, 0)
+        return left == 0
+
+
+@contextlib.contextmanager
+def card() -> Iterator[tuple[Daemon, Countdown]]:
+    library = t.BUILD / "tests/fault/libfail_alloc.so"
+    if not library.exists():
+        t.skip(f"{library} is not built")
+    if b"__asan_init" in program("umdevd").read_bytes():
+        t.skip("a sanitizer has its own allocator")
+    with t.TempDir() as directory:
+        countdown = Countdown(directory / "count")
+        env = {"LD_PRELOAD": str(library), "FAIL_ALLOC_FILE": str(countdown.path)}
+        with Daemon(env=env) as d:
+            d.add_card("card0")
+            yield d, countdown
+
+
+def types(d: Daemon) -> Path:
+    return d.sys / "class/mdev_bus/card0/mdev_supported_types"
+
+
+def device(d: Daemon) -> Path:
+    return d.sys / "bus/mdev/devices" / UUID
+
+
+def failing(d: Daemon, countdown: Countdown, request: Callable[[], str], good: str,
+            undo: Callable[[], object]) -> int:
+    """Lets each allocation of request fail; number of those that were refused."""
+    before = probe(d.sys, "/sys")
+    refused = 0
+    for n in range(1, MOST):
+        countdown.arm(n, d.process.pid)
+        answer = request()
+        came = countdown.disarm()
+        if answer != good:
+            t.equal(answer, "ENOMEM", f"answer with allocation {n} failing")
+            t.check(came, "ENOMEM without a failed allocation")
+            t.equal(probe(d.sys, "/sys"), before, f"tree after allocation {n} failed")
+            t.equal(request(), good, f"the same again after allocation {n}")
+            refused += 1
+        undo()
+        if not came:
+            t.fact(f"{n - 1} allocations, {refused} refusals")
+            return refused
+    raise t.Failure(f"more than {MOST} allocations")
+
+
+def answer_of(call: Callable[[], str]) -> str:
+    """Its answer, or the errno of what it needed before."""
+    try:
+        return call()
+    except OSError as e:
+        return errno.errorcode[e.errno]
+
+
+def opened_write(path: Path, text: str) -> str:
+    """Of open and write: whichever says no."""
+    return answer_of(lambda: write_result(path, text))
+
+
+@t.case
+def a_device_is_made_or_not() -> None:
+    with card() as (d, countdown):
+        for settings in ("", ",label=web,backend=none"):
+            n = failing(d, countdown,
+                        lambda s=settings: opened_write(types(d) / "mtty-2/create", UUID + s),
+                        str(len(UUID + settings)),
+                        lambda: t.equal(write_result(device(d) / "remove", "1"), "1", "remove"))
+            t.check(n >= 10, f"only {n} allocations were refused")
+
+
+@t.case
+def a_device_is_removed_or_not() -> None:
+    with card() as (d, countdown):
+        t.equal(opened_write(types(d) / "mtty-2/create", UUID), "36", "create")
+        failing(d, countdown, lambda: opened_write(device(d) / "remove", "1"), "1",
+                lambda: t.equal(opened_write(types(d) / "mtty-2/create", UUID), "36", "create"))
+
+
+@t.case
+def files_are_read_listed_and_changed_or_not() -> None:
+    with card() as (d, countdown):
+        t.equal(opened_write(types(d) / "mtty-2/create", UUID), "36", "create")
+        label = device(d) / "mdev/label/value"
+
+        def read_slowly() -> int:
+            fd = os.open(types(d) / "mtty-1/name", os.O_RDONLY)
+            try:
+                return len(os.read(fd, 3) + os.read(fd, 100))
+            finally:
+                os.close(fd)
+
+        for request, good in ((lambda: result(read_slowly), "19"),
+                              (lambda: result(lambda: len(os.listdir(d.sys / "bus"))), "1"),
+                              (lambda: result(lambda: os.chmod(label, 0o640)), "ok")):
+            failing(d, countdown, request, good, lambda: os.chmod(label, 0o644))
+        failing(d, countdown, lambda: opened_write(label, "web"), "3",
+                lambda: t.equal(write_result(label, "\n"), "1", "label"))
+
+
+@t.case
+def a_parent_comes_and_goes_or_not() -> None:
+    with card() as (d, countdown):
+        def call(method: str, **arguments: object) -> str:
+            try:
+                with d.varlink() as v:
+                    v.call(method, **arguments)
+            except VarlinkError:
+                return "ENOMEM"  # or another refusal: JSON that found no memory is no call
+            except (EOFError, ConnectionError):
+                # the connection ends where there is no memory for it: before the call or after it
+                return "ok" if (d.sys / "class/mdev_bus/card1").exists() else "ENOMEM"
+            return "ok"
+
+        def remove() -> None:
+            t.equal(call("ParentRemove", name="card1"), "ok", "ParentRemove")
+
+        failing(d, countdown,
+                lambda: call("ParentAdd", name="card1", driver="mtty", settings=["params=off"]),
+                "ok", remove)
+
+
+@t.case
+def a_client_is_served_or_refused() -> None:
+    program("umdev-worker")
+    with card() as (d, countdown):
+        t.equal(opened_write(types(d) / "mtty-2/create", UUID), "36", "create")
+
+        def connect() -> str:
+            try:
+                with Client(d.socket(UUID)) as c:
+                    c.info()
+            except (EOFError, ConnectionError, BrokenPipeError):
+                return "ENOMEM"
+            finally:
+                # armed or not: what follows the hang-up is part of the request
+                t.wait_for(lambda: not d.workers(), 10, "the end of the worker")
+            return "ok"
+
+        failing(d, countdown, connect, "ok", lambda: None)
+        t.equal(d.state_of(UUID), "idle", "state")
+
+
+t.main()
