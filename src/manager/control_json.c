@@ -229,18 +229,35 @@ static const char *const event_names[] = {
 	[CORE_MDEV_GROUP] = "group",          [CORE_UEVENT] = "uevent",
 };
 
+static void add_uevent(void *arg, const struct core_uevent *uevent)
+{
+	json_t **list = arg;
+	json_t *json = json_object(), *env = json_array();
+
+	for (unsigned i = 0; uevent->env[i]; i++)
+		control_append(&env, json_string(uevent->env[i]));
+	set_text(&json, "action", uevent->action);
+	set_text(&json, "devpath", uevent->devpath);
+	set_text(&json, "subsystem", uevent->subsystem);
+	set(&json, "env", env);
+	control_append(list, json);
+}
+
 json_t *control_event_json(const struct core_event *event)
 {
-	json_t *json;
+	json_t *json, *uevents;
 
 	if (!event_names[event->type] || !event->parent)
 		return NULL;
 	json = json_object();
+	uevents = json_array();
 	set_text(&json, "what", event_names[event->type]);
 	set_text(&json, "parent", event->parent->name);
 	if (event->mdev)
 		set_text(&json, "uuid", event->mdev->uuid_text);
 	set(&json, "path", event->mdev ? mdev_path(event->mdev) : parent_path(event->parent));
 	set_text(&json, "detail", event->detail);
+	core_event_uevents(event, add_uevent, &uevents);
+	set(&json, "uevents", uevents);
 	return json;
 }

@@ -225,6 +225,29 @@ def a_monitor_sees_the_life_of_a_device_from_the_first_reply_on() -> None:
 
 
 @t.case
+def a_monitor_is_told_what_a_kernel_would_tell_udev() -> None:
+    with daemon() as d, d.varlink() as v:
+        d.add_card()
+        events = v.stream("Monitor")
+        next(events)
+        uuid = d.create("card0", "mtty-1")
+        with d.varlink() as other:
+            group = other.call("Show", name=uuid)["device"]["group"]
+            other.call("Remove", name=uuid, force=False)
+        seen = []
+        while not seen or seen[-1][0:2] != ["remove", "mdev"]:
+            for u in next(events)["event"]["uevents"]:
+                seen.append([u["action"], u["subsystem"], u["devpath"], *u["env"]])
+        path = f"/devices/virtual/mtty/card0/{uuid}"
+        vfio = ["vfio", f"/devices/virtual/vfio/{group}", f"DEVNAME=vfio/{group}"]
+        t.equal(seen, [["add", "mdev", path], ["add", *vfio],
+                       ["add", "vfio-dev", path + "/vfio-dev/vfio0"],
+                       ["bind", "mdev", path, "DRIVER=mtty"],
+                       ["remove", "vfio-dev", path + "/vfio-dev/vfio0"], ["remove", *vfio],
+                       ["unbind", "mdev", path], ["remove", "mdev", path]], "uevents")
+
+
+@t.case
 def a_monitor_that_does_not_read_is_dropped_with_a_word() -> None:
     with daemon() as d, d.varlink() as v, d.varlink(timeout=60) as worker:
         d.add_card()
