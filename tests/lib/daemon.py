@@ -24,6 +24,10 @@ def program(name: str) -> Path:
     t.skip(f"{name} is not built in {t.BUILD}")
 
 
+def is_sanitized() -> bool:
+    return b"__asan_init" in program("umdevd").read_bytes()
+
+
 class Daemon:
     """Use it as a context: at the end it must still be alive, stop at once, and have left neither
     a sanitizer report nor a process, mount or file behind."""
