@@ -127,7 +127,10 @@ class Group(Channel):
             high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 20)
             actions.append((os.POSIX_SPAWN_DUP2, high, target))
         worker = str(program("umdev-worker"))
-        self.keeper = os.posix_spawn(worker, [worker], os.environ, file_actions=actions,
+        # A sanitizer would make an exit of the crashes that are sent here.
+        env = dict(os.environ, ASAN_OPTIONS=":".join(
+            [os.environ.get("ASAN_OPTIONS", ""), "handle_segv=0", "handle_sigill=0"]).lstrip(":"))
+        self.keeper = os.posix_spawn(worker, [worker], env, file_actions=actions,
                                      setpgroup=0)
         for _, high, _ in actions[1:]:
             os.close(high)
@@ -265,7 +268,9 @@ def no_frame_is_lost_repeated_or_torn() -> None:
                 else:
                     t.equal((f.type, f.serial), (PONG, expected), "next answer")
                     expected += 1
-        t.check(g.silent(), "one answer too many")
+        while not g.silent():
+            g.expect(RESUMED)  # and not one answer more
+            lives += 1
         t.check(lives > 20, f"only {lives} deaths were told")
         t.fact(f"{sent} frames over {lives} deaths")
 

@@ -27,12 +27,11 @@ struct fixture {
 	struct loop_timer stop;
 	struct umdev_device dev;
 	struct stream_shared shared[UMDEV_MAX_STREAMS];
-	struct device_half half;
 	unsigned events;
 	bool consume; /* the device takes input as it comes */
 	uint8_t got[4 * UMDEV_STREAM_BYTES];
 	size_t n_got;
-	char dir[64];
+	struct device_half half; /* last: the driver has no state */
 };
 
 static void on_event(struct stream *s)
