@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/sock.h"
 #include "manager/manager.h"
+#include "manager/service.h"
 
 #define NS_PER_S 1000000000ull
 #define MAX_CLIENTS 64                /* of other users, so that they cannot take all descriptors */
@@ -49,6 +50,7 @@ struct client { /* owned by control->clients */
 struct control { /* owned by the manager */
 	struct manager *manager;
 	int fd;
+	bool inherited; /* fd: by the service manager, which owns the name, too */
 	char *path;
 	struct loop_fd source;
 	struct list_node clients;
@@ -406,7 +408,10 @@ int control_open(struct manager *m, struct control **ret)
 		return -ENOMEM;
 	*control = (struct control){ .manager = m, .source = LOOP_FD_INIT };
 	list_init(&control->clients);
-	control->fd = sock_listen(path, 0660);
+	control->fd = service_take_socket();
+	control->inherited = control->fd >= 0;
+	if (control->fd == -ENOENT)
+		control->fd = sock_listen(path, 0660);
 	r = control->fd;
 	if (r >= 0)
 		r = loop_add(&m->loop, &control->source, control->fd, EPOLLIN, accept_client);
@@ -432,7 +437,8 @@ void control_close(struct control *control)
 		client_free(c);
 	loop_remove(&control->source);
 	close(control->fd);
-	unlink(control->path);
+	if (!control->inherited)
+		unlink(control->path);
 	free(control->path);
 	free(control);
 }

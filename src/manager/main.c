@@ -4,13 +4,10 @@
 #include <getopt.h>
 #include <limits.h>
 #include <signal.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 #include <umdev/cleanup.h>
 #include "base/err.h"
@@ -18,6 +15,7 @@
 #include "base/str.h"
 #include "manager/manager.h"
 #include "manager/one.h"
+#include "manager/service.h"
 
 enum { EXIT_USAGE = 2 };
 
@@ -157,32 +155,11 @@ static char *find_worker(void)
 	return strdup(UMDEV_LIBEXECDIR "/umdev-worker");
 }
 
-/* ---- the service manager ---- */
-
-/* sd_notify(3) without libsystemd: one datagram to $NOTIFY_SOCKET. */
-static void notify(const char *state)
-{
-	const char *path = getenv("NOTIFY_SOCKET");
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	size_t len = path ? strlen(path) : 0;
-	_cleanup_close_ int fd = -1;
-
-	if (!len || len >= sizeof(address.sun_path))
-		return;
-	memcpy(address.sun_path, path, len);
-	if (*path == '@')
-		address.sun_path[0] = '\0';
-	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (fd < 0 ||
-	    sendto(fd, state, strlen(state), MSG_NOSIGNAL, (const struct sockaddr *)&address,
-		   (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len)) < 0)
-		log_warning("cannot notify %s: %s", path, strerror(errno));
-}
-
 /* ---- signals ---- */
 
 struct signals {
 	struct manager *manager;
+	struct service *service;
 	struct loop_fd source;
 	int fd;
 };
@@ -196,7 +173,7 @@ static void stop_by_signal(struct loop_fd *source, uint32_t revents)
 		return;
 	if (!s->manager->stopping) {
 		log_info("stopping: %s", strsignal((int)info.ssi_signo));
-		notify("STOPPING=1");
+		service_notify(s->service, "STOPPING=1");
 	}
 	manager_stop(s->manager, 0);
 }
@@ -240,8 +217,10 @@ static int run(const struct command *c)
 {
 	struct signals signals = { .source = LOOP_FD_INIT, .fd = -1 };
 	struct manager m = MANAGER_INIT;
+	struct service service = { 0 };
 	int r;
 
+	signals.service = &service;
 	m.options = c->manager;
 	err_clear();
 	r = start(&m, c, &signals);
@@ -249,9 +228,10 @@ static int run(const struct command *c)
 		log_error("%s", err_text(r));
 	} else {
 		log_info("ready: %s", m.config.run_dir);
-		notify("READY=1");
+		service_ready(&service, &m.loop);
 		r = loop_run(&m.loop);
 	}
+	service_fini(&service);
 	loop_remove(&signals.source);
 	if (signals.fd >= 0)
 		close(signals.fd);
