@@ -27,33 +27,29 @@
 #define CORE_MAX_MEMBERS 32 /* mdevs of one group */
 
 /*
- * State of an mdev. One function (mdev_set_state) changes it and asserts the edge.
- *
- *               who enters it                         legal                      ended by
+ * State of an mdev. One function (mdev_set_state) changes it and asserts the edge. docs/states.md
+ * has the picture and what is legal in each.
  */
 enum mdev_state {
-	/* create, before it is visible: nobody can reach it                        publish / unwind
-	 */
+	/* By create, before it is visible: nobody can reach it. Until published or undone. */
 	MDEV_NEW,
-	/* publish; last close; mdev_stop: units held, socket listens, no worker    connect, start,
-	   remove */
+	/* By publishing, the last close, mdev_stop, a bind after a failure: units are held, the
+	 * socket listens, no worker. Until connect, start, failure, remove. */
 	MDEV_IDLE,
-	/* mdev_start: worker READY, nobody connected; counts as in use for `idle`
-	 * and `fresh` parameters and for group moves                               connect,
-	 * mdev_stop */
+	/* By mdev_start: the worker is READY, nobody connected; counts as use. Until connect,
+	 * mdev_stop, failure, forced remove. */
 	MDEV_STARTED,
-	/* the owner's connection was handed to the worker                          CLOSED from the
-	   worker */
+	/* The owner's connection was handed to the worker. Until CLOSED from the worker, its death,
+	 * failure, remove. */
 	MDEV_CONNECTED,
-	/* its worker died, the keeper continues it; for clients a pause            RESUMED, or
-	   FAILED */
+	/* Its worker died, the keeper continues it; a pause for its client. Until RESUMED, CLOSED,
+	 * failure, remove. */
 	MDEV_TAKEOVER,
-	/* worker could not start or crashed too often; `fail_text` says why; the
-	 * device keeps its units; a connect is refused                             next start,
-	 * remove */
+	/* The worker could not start, or crashed too often: fail_text says why. Units are held, a
+	 * connect is refused. Until unbind and bind, start, remove. */
 	MDEV_FAILED,
-	/* remove was accepted: links are gone, EEXIST for its UUID, units held
-	 * until the client has left                                                free */
+	/* By an accepted remove: links are gone, its UUID is EEXIST, units are held until the
+	 * client has left. Ends with the object. */
 	MDEV_REMOVING,
 };
 
@@ -94,13 +90,12 @@ struct umdev_parent {
 	char name[64];
 	const struct umdev_parent_driver *driver;
 	const char *class_name; /* of the tree: driver's, or "mtty" with libvirt_compat */
-	unsigned n_params; /* the core's own first (parent_standard_params), then the driver's */
+	unsigned n_params;      /* as parent_param_list orders them */
 	const struct umdev_param *param_descs[CORE_MAX_PARAMS];
 	struct umdev_value *params; /* n_params of them, owned */
 	bool params_shown;      /* params=on: mdev/, params/, create sugar; off: a kernel's tree */
 	bool remove_waits;      /* remove=wait */
 	const char *p2p_domain; /* text of that parameter, or the name: groups stay inside */
-	bool transient;         /* not written to $UMDEV_CONFIG */
 	struct {
 		const struct umdev_pool *pool;
 		uint64_t capacity, used;
@@ -108,10 +103,9 @@ struct umdev_parent {
 	unsigned n_pools;
 	struct list_node mdevs; /* in order of creation */
 	unsigned n_mdevs;
-	void *priv;                  /* the driver's */
-	struct tree_node *dir;       /* /devices/virtual/<class>/<name>; NULL: not published yet */
-	struct tree_node *types_dir; /* mdev_supported_types */
-	struct mdev_type *types;     /* one per driver type, in order, owned */
+	void *priv;              /* the driver's */
+	struct tree_node *dir;   /* /devices/virtual/<class>/<name>; NULL: not published yet */
+	struct mdev_type *types; /* one per driver type, in order, owned */
 	unsigned n_types;
 	struct bus_driver *bus_driver; /* /bus/mdev/drivers/<driver>, shared */
 };
@@ -128,10 +122,9 @@ struct umdev_mdev {
 	struct umdev_value **params;
 	uint32_t params_set; /* bit per parameter: was given at or after create */
 	bool opened;         /* was connected or started once (`fresh` is over) */
-	bool transient;      /* made by umdevd --one */
 	bool bound;          /* driver bound: listens when idle */
-	bool charged, listening,
-		made;             /* units taken, ops->mdev_listen done, hooks->mdev_create done */
+	/* What unmaking has to undo: units taken, ops->mdev_listen, hooks->mdev_create. */
+	bool charged, listening, made;
 	bool connected;           /* counted in group->n_connected; also in MDEV_REMOVING */
 	struct mdev_group *group; /* NULL: not bound, or MDEV_NEW */
 	struct list_node group_node, parent_node, hash_node;
@@ -150,10 +143,10 @@ struct umdev_mdev {
 
 /* What happened, for `umdev monitor`, state files and uevents. Text is valid during the call. */
 enum core_event_type {
-	CORE_DRIVER_ADDED,
-	CORE_DRIVER_REMOVED, /* on bus mdev; detail: its name */
-	CORE_CLASS_ADDED,
-	CORE_CLASS_REMOVED, /* detail: its name */
+	CORE_DRIVER_ADDED, /* on bus mdev; detail: its name */
+	CORE_DRIVER_REMOVED,
+	CORE_CLASS_ADDED, /* detail: its name */
+	CORE_CLASS_REMOVED,
 	CORE_PARENT_ADDED,
 	CORE_PARENT_REMOVED,
 	CORE_MDEV_ADDED,
@@ -185,8 +178,8 @@ struct core_uevent {
 void core_event_uevents(const struct core_event *event,
 			void (*fn)(void *arg, const struct core_uevent *uevent), void *arg);
 
-/* Asked of the manager. Called inside core calls; must not call back into the core except where
- * it says so. */
+/* Asked of the manager. Called inside core calls; must not call back into the core, but for
+ * mdev_resources_end. */
 struct core_ops {
 	/* Make $RUN/dev/<uuid> and listen there: set mdev->dir_fd, dir_path, manager. 0 / -errno.
 	 */

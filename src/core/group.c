@@ -57,7 +57,6 @@ static int group_new(struct core *core, const struct uuid *p2p, struct mdev_grou
 	error = group_publish(group);
 	if (!error && p2p) {
 		group->p2p = *p2p;
-		group->has_p2p = true;
 		error = uuid_map_add(&core->p2p_groups, &group->hash_node);
 	}
 	if (error < 0) {

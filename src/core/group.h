@@ -19,12 +19,11 @@ struct tree_node;
 struct mdev_group {
 	struct core *core;
 	struct list_node node;      /* in core->groups; owned by the core */
-	struct list_node hash_node; /* in core->p2p_groups, when has_p2p */
+	struct list_node hash_node; /* in core->p2p_groups; unlinked: its type knows no value */
 	struct list_node members;   /* umdev_mdev.group_node */
 	unsigned n_members;
 	uint32_t number; /* lowest free >= core->first_group */
-	struct uuid p2p; /* value of peer_to_peer_resource_uuid, when has_p2p */
-	bool has_p2p;    /* members' types have that parameter */
+	struct uuid p2p; /* value of peer_to_peer_resource_uuid, if it is in that hash */
 	/* Owner: the process that holds the group, from its first connection to its last
 	 * disconnect. n_connected 0: no owner, the fields are stale. */
 	unsigned n_connected;
@@ -32,7 +31,6 @@ struct mdev_group {
 	struct tree_node *dir;  /* /kernel/iommu_groups/<number> */
 	struct tree_node *devices;
 	struct tree_node *vfio, *class_link; /* /devices/virtual/vfio/<number>, /class/vfio/... */
-	void *manager;                       /* struct worker of the manager, or NULL: no process */
 };
 
 /* Puts mdev in the group of its peer_to_peer_resource_uuid (which passed group_may_join), or in a

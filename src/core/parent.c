@@ -196,15 +196,15 @@ static void class_put(struct core *core, const char *name)
 static int publish_types(struct umdev_parent *parent)
 {
 	struct tree *tree = &parent->core->tree;
+	struct tree_node *dir = tree_add(tree, parent->dir, "mdev_supported_types", &core_dir_kind,
+					 NULL);
 
-	parent->types_dir = tree_add(tree, parent->dir, "mdev_supported_types", &core_dir_kind,
-				     NULL);
-	if (!parent->types_dir)
+	if (!dir)
 		return -ENOMEM;
 	for (unsigned i = 0; i < parent->n_types; i++) {
 		struct mdev_type *type = &parent->types[i];
 
-		type->dir = tree_add(tree, parent->types_dir, type->info->name,
+		type->dir = tree_add(tree, dir, type->info->name,
 				     mdev_shape_type_kind(type->info->shape), type);
 		if (type->dir)
 			type->devices = tree_add(tree, type->dir, "devices", &core_dir_kind, NULL);
