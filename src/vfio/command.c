@@ -122,12 +122,12 @@ static uint32_t data_asked(const struct vfio_request *rq)
 }
 
 /* A request that killed its executioner again and again: answered as a broken device would. */
-static int answer_unexecuted(struct vfio_server *s, struct vfio_request *rq)
+static int answer_unexecuted(struct vfio_request *rq)
 {
 	struct vuser_access a;
 	uint8_t *out;
 
-	vfio_set_faulty(s, "a request crashed the device again and again");
+	rq->poisoned = true;
 	switch (rq->header.command) {
 	case VUSER_REGION_READ:
 		if (vuser_get_read(rq->payload, rq->len, &a))
@@ -156,7 +156,7 @@ static int run(struct vfio_server *s, const struct command *c, struct vfio_reque
 	if (r < 0)
 		return r;
 	if (conn_try(&s->conn, &s->half->cursor) > VFIO_POISON_TRIES)
-		return answer_unexecuted(s, rq);
+		return answer_unexecuted(rq);
 	return c->handler(s, rq);
 }
 
@@ -225,6 +225,8 @@ static bool transact(struct vfio_server *s, const struct command *c, struct vfio
 		vfio_complain(s, VFIO_COMPLAIN_REFUSED, "refused %s: %s", c ? c->name : "a command",
 			      err_name(r));
 	}
+	if (rq->poisoned)
+		vfio_set_faulty(s, VFIO_POISON_TEXT);
 	if (r == VFIO_LATER) {
 		fill_wait(s, rq);
 		conn_unreserve(&s->half->cursor, VUSER_HEADER + room);
@@ -267,12 +269,13 @@ static int execute_command(struct vfio_server *s, struct vfio_request *rq,
 
 static int execute_reply(struct vfio_server *s, struct vfio_request *rq, const struct conn_msg *msg)
 {
-	int r;
+	int r = 0;
 
 	vfio_begin(s);
-	r = conn_try(&s->conn, &s->half->cursor) > VFIO_POISON_TRIES
-		    ? 0
-		    : message_reply(s, &rq->header, rq->payload, rq->len);
+	if (conn_try(&s->conn, &s->half->cursor) > VFIO_POISON_TRIES)
+		vfio_set_faulty(s, VFIO_POISON_TEXT);
+	else
+		r = message_reply(s, &rq->header, rq->payload, rq->len);
 	if (r < 0) {
 		vfio_abort(s);
 		return r;

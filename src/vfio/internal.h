@@ -43,6 +43,7 @@ enum vfio_irq { VFIO_IRQ_INTX, VFIO_IRQ_MSI, VFIO_IRQ_MSIX, VFIO_IRQ_ERR, VFIO_I
 
 #define VFIO_CONFIG 256 /* all that is not constant zero, also for a PCIe device */
 #define VFIO_REDO_ENTRIES 64
+#define VFIO_POISON_TEXT "a request crashed the device again and again"
 
 /* A DMA by message. Its bytes (writes) lie in vfio_shared.message_data under the same index. */
 enum vfio_message_state {
@@ -209,6 +210,7 @@ struct vfio_request {
 	unsigned n_kept;         /* fds[0..n_kept) found an owner, the others are closed */
 	struct buf_writer reply; /* payload of the reply */
 	int reply_fd;            /* borrowed; -1: none */
+	bool poisoned;           /* answered without being executed */
 };
 
 /* What a handler returns besides 0 (reply) and -errno (error reply, nothing changed). */

@@ -499,7 +499,7 @@ int vfio_server_resume(struct vfio_server *s, bool crashed)
 
 	finish(s);
 	if (s->half->faulty)
-		s->ops->faulty(s->dev, "a request crashed the device again and again");
+		s->ops->faulty(s->dev, VFIO_POISON_TEXT);
 	if (s->half->state == VFIO_CLOSED && s->half->reported)
 		report_closed(s);
 	if (s->half->state == VFIO_CLOSING)
