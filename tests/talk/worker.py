@@ -16,7 +16,7 @@ import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lib import t
@@ -31,7 +31,7 @@ STREAM = 1 | 2 | 4  # readable, writable, a stream
 RBR = THR = 0
 FCR, MCR, LSR, SCR = 2, 4, 5, 7
 DTR_RTS = 3
-SCRATCH, COUNTER, HASH, ECHO, GAPS, GAIN, CRASH = 8, 0x10, 0x18, 0x20, 0x28, 0x38, 0x48
+SCRATCH, COUNTER, HASH, ECHO, GAPS, RESETS, GAIN, CRASH = 8, 16, 24, 32, 40, 48, 56, 72
 
 
 def text(s: str) -> bytes:
@@ -218,6 +218,29 @@ def get(c: Client, register: int) -> int:
     return c.read(0, register, 1)[0]
 
 
+@contextlib.contextmanager
+def killed_at_random(g: Group, progress: Callable[[], int]) -> Iterator[None]:
+    """Workers of g die every few ms, at any moment, but each one after some progress: on a busy
+    machine a life needs longer than this to begin."""
+    stop = threading.Event()
+
+    def killer() -> None:
+        seen = -1
+        while not stop.wait(random.uniform(0.0005, 0.008)):
+            if progress() != seen:
+                seen = progress()
+                with contextlib.suppress(ProcessLookupError, ValueError, IndexError, t.Failure):
+                    os.kill(g.worker(), signal.SIGKILL)
+
+    thread = threading.Thread(target=killer)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
 @t.case
 def by_hand_it_says_who_starts_it() -> None:
     p = subprocess.run([program("umdev-worker")], capture_output=True, text=True, timeout=5,
@@ -304,20 +327,8 @@ def bytes_pass_once_over_many_deaths() -> None:
 def every_access_takes_effect_once() -> None:
     """Kills at random moments, not between two calls of ours."""
     with ready("regs") as g, g.connect() as c:
-        stop = threading.Event()
-
-        def killer() -> None:
-            answered = 0
-            while not stop.wait(random.uniform(0.001, 0.01)):
-                if c.answered == answered:
-                    continue  # on a busy machine a life needs longer than this to begin
-                answered = c.answered
-                with contextlib.suppress(ProcessLookupError, ValueError, IndexError):
-                    os.kill(g.worker(), signal.SIGKILL)
-        thread = threading.Thread(target=killer)
-        thread.start()
         counter = order = posted = 0
-        try:
+        with killed_at_random(g, lambda: c.answered):
             end = time.monotonic() + 3
             while time.monotonic() < end:
                 value = random.getrandbits(64)
@@ -328,9 +339,6 @@ def every_access_takes_effect_once() -> None:
                     c.write(0, ECHO, struct.pack("<Q", posted), no_reply=True)
                 t.equal(number(c, COUNTER), counter, "fetch and add")
                 counter += 1
-        finally:
-            stop.set()
-            thread.join()
         t.equal(number(c, HASH), order, "hash of all writes in order")
         t.equal((number(c, ECHO), number(c, GAPS)), (posted, 0), "posted writes and gaps")
         lives = 1
@@ -339,6 +347,51 @@ def every_access_takes_effect_once() -> None:
         t.check(lives > 50, f"only {lives} lives")
         t.fact(f"{c.answered} answers, {posted} posted writes over {lives} lives; slowest "
                f"{c.slowest * 1000:.1f} ms")
+
+
+@t.case
+def ready_comes_once_whatever_dies_before_it() -> None:
+    deaths = 0
+    for i in range(60):
+        with Group("regs", "1") as g:
+            for _ in range(3):
+                time.sleep(random.uniform(0, 0.003))
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(g.worker(), signal.SIGKILL)
+            seen = []
+            while READY not in seen:
+                seen.append(g.expect_any().type)
+            with g.connect(0) as c:
+                c.write(0, SCRATCH, struct.pack("<Q", i))
+                t.equal(number(c, SCRATCH), i, "scratch register")
+            while seen[-1] != CLOSED:
+                seen.append(g.expect_any().type)
+            deaths += seen.count(RESUMED)
+            t.equal([k for k in seen if k != RESUMED], [READY, CLOSED], "frames")
+    t.check(deaths > 60, f"only {deaths} deaths")
+
+
+@t.case
+def connections_come_and_go_over_deaths() -> None:
+    """Each CONNECT has one CLOSED, each client a device that was reset once more."""
+    with ready("regs") as g:
+        done = lives = 0
+        with killed_at_random(g, lambda: done + lives):
+            end = time.monotonic() + 2
+            while time.monotonic() < end:
+                with g.connect() as c:
+                    done += 1
+                    resets = number(c, RESETS, 4)
+                    t.equal(resets, 2 * done - 1, "resets: one by each open, one by each close")
+                    done_frame = None
+                while done_frame != CLOSED:
+                    done_frame = g.expect_any().type
+                    lives += done_frame == RESUMED
+                    t.check(done_frame in (RESUMED, CLOSED), f"frame {done_frame}")
+        while not g.silent():
+            g.expect(RESUMED)
+        t.check(lives > 30, f"only {lives} deaths")
+        t.fact(f"{done} connections over {lives} deaths")
 
 
 @t.case
@@ -507,6 +560,39 @@ def orphan_serves_on_and_is_adopted() -> None:
         t.equal(new.expect(CLOSED).member, 1, "member")
         t.equal(g.wait(), 0, "exit status")
         new.socket.close()
+
+
+@t.case
+def managers_come_and_go_over_deaths() -> None:
+    with ready("regs", "1") as g, g.connect(0) as c:
+        g.socket.close()
+        adopted = refused = count = 0
+        with killed_at_random(g, lambda: count):
+            end = time.monotonic() + 2
+            while time.monotonic() < end:
+                s = socket.socket(socket.AF_UNIX)
+                s.connect(str(g.rendezvous))
+                new = Channel(s)
+                first = new.get()
+                if first:
+                    t.equal(first.type, READY, "first frame")
+                    f = new.expect_any()
+                    while f.type == RESUMED:
+                        f = new.expect_any()
+                    t.equal((f.type, f.member), (CLOSED, 1), "the member without a client")
+                    new.send(PING, serial=count)
+                    f = new.expect_any()
+                    while f.type == RESUMED:
+                        f = new.expect_any()
+                    t.equal((f.type, f.serial), (PONG, count), "answer")
+                    adopted += 1
+                else:
+                    refused += 1  # it died with our connection in its hands: we come again
+                s.close()
+                t.equal(number(c, COUNTER), count, "fetch and add")
+                count += 1
+        t.check(adopted > 50, f"{adopted} adopted, {refused} refused")
+        t.fact(f"{adopted} managers, {refused} turned away")
 
 
 @t.case
