@@ -21,23 +21,31 @@ const struct umdev_value *mdev_param(const struct umdev_mdev *mdev, unsigned ind
 	return own ? own : &mdev->type->info->defaults[index];
 }
 
-int param_index(const struct core_type *type, const char *name)
+static int unknown_param(const struct core_type *type, const char *name)
 {
-	const char *names[CORE_MAX_PARAMS + 1];
-	const char *near;
+	const char *names[CORE_MAX_PARAMS + 1], *near;
+	char list[ERR_TEXT / 2] = "";
+	size_t at = 0;
 
 	for (unsigned i = 0; i < type->n_params; i++) {
-		if (strcmp(type->params[i]->name, name) == 0)
-			return (int)i;
 		names[i] = type->params[i]->name;
+		at += str_format(list + at, sizeof(list) - at, " %s", names[i]);
 	}
 	names[type->n_params] = NULL;
 	near = err_nearest(name, names);
 	if (near)
 		return err_set(-ENOENT, "%s has no parameter '%s'; did you mean '%s'?", type->name,
 			       name, near);
-	return err_set(-ENOENT, "%s has no parameter '%s'; `umdev types` lists what it has",
-		       type->name, name);
+	return err_set(-ENOENT, "%s has no parameter '%s'; it has%s", type->name, name,
+		       at ? list : " none");
+}
+
+int param_index(const struct core_type *type, const char *name)
+{
+	for (unsigned i = 0; i < type->n_params; i++)
+		if (strcmp(type->params[i]->name, name) == 0)
+			return (int)i;
+	return unknown_param(type, name);
 }
 
 int param_store(struct umdev_mdev *mdev, unsigned index, const struct umdev_value *value)

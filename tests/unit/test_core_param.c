@@ -159,6 +159,26 @@ static void forms_are_read_and_made_canonical(void **state)
 	fixture_free(f);
 }
 
+static void unknown_names_are_answered_with_known_ones(void **state)
+{
+	struct fixture *f = fixture_new();
+	struct umdev_mdev *mdev, *bare;
+
+	add_plain_thing(f);
+	mdev = create(f, f->thing, "thing-needy", UUID_A);
+	bare = create(f, f->thing, "thing-bare", UUID_B);
+	assert_int_equal(set(mdev, "backed", "x"), -ENOENT);
+	assert_string_equal(err_text(-ENOENT),
+			    "thing-needy has no parameter 'backed'; did you mean "
+			    "'backend'?");
+	assert_int_equal(set(mdev, "size", "x"), -ENOENT);
+	assert_string_equal(err_text(-ENOENT),
+			    "thing-needy has no parameter 'size'; it has backend");
+	assert_int_equal(set(bare, "size", "x"), -ENOENT);
+	assert_string_equal(err_text(-ENOENT), "thing-bare has no parameter 'size'; it has none");
+	fixture_free(f);
+}
+
 static void bools_have_eight_words(void **state)
 {
 	static const struct umdev_param desc = { .name = "b", .type = UMDEV_BOOL };
@@ -635,6 +655,7 @@ int main(void)
 		cmocka_unit_test(directories_describe_a_parameter),
 		cmocka_unit_test(modes_say_who_may_write),
 		cmocka_unit_test(forms_are_read_and_made_canonical),
+		cmocka_unit_test(unknown_names_are_answered_with_known_ones),
 		cmocka_unit_test(bools_have_eight_words),
 		cmocka_unit_test(changes_are_refused_in_the_wrong_state),
 		cmocka_unit_test(change_is_told_and_secrets_are_not),
