@@ -22,13 +22,13 @@ demo: all
 
 # Everything that needs neither root nor the network.
 check-fast: all
-	@tools/run-tests unit fuzz talk fs
+	@tools/run-tests unit fuzz talk fs fault
 
 check: all
 	@tools/setup test
 	@tools/get-qemu
 	@tools/get-guest
-	@tools/run-tests unit fuzz talk fs vm
+	@tools/run-tests unit fuzz talk fs fault vm
 
 format:
 	git ls-files '*.c' '*.h' | xargs clang-format -i

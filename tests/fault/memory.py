@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lib import t
-from lib.daemon import Daemon, program
+from lib.daemon import Daemon, is_sanitized, program
 from lib.sysfs import probe, result, write_result
 from lib.varlink import VarlinkError
 from lib.vfio_user import Client
@@ -49,7 +49,7 @@ def card() -> Iterator[tuple[Daemon, Countdown]]:
     library = t.BUILD / "tests/fault/libfail_alloc.so"
     if not library.exists():
         t.skip(f"{library} is not built")
-    if b"__asan_init" in program("umdevd").read_bytes():
+    if is_sanitized():
         t.skip("a sanitizer has its own allocator")
     with t.TempDir() as directory:
         countdown = Countdown(directory / "count")

@@ -85,7 +85,8 @@ def the_machines_own_entries_stay() -> None:
             if not is_umdevs(path) and after.get(path, "gone") == target:
                 t.equal(seen.get(path, "missing"), target, path)
         for folder in ("", "/bus", "/class", "/devices", "/devices/virtual", "/kernel"):
-            missing = set(os.listdir(f"/sys{folder}")) - set(inside(d, "ls", f"/sys{folder}").split())
+            there = set(inside(d, "ls", f"/sys{folder}").split())
+            missing = set(os.listdir(f"/sys{folder}")) - there
             t.equal(missing, set(), f"missing of /sys{folder}")
         t.equal(inside(d, "cat", "/sys/class/net/lo/mtu"),
                 Path("/sys/class/net/lo/mtu").read_text(), "a file of the machine")

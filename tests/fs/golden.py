@@ -237,7 +237,8 @@ def parameters_only_add() -> None:
                                  "/sys/kernel/iommu_groups", "/sys/class/vfio"), additions()),
              oracle.recorded_tree("tree with devices"))
         paths = [oracle.path_of(line) for line in everything]
-        unused = [a for a in oracle.listed("abi-additions") if not any(oracle.matches(p, [a]) for p in paths)]
+        unused = [a for a in oracle.listed("abi-additions")
+                  if not any(oracle.matches(p, [a]) for p in paths)]
         t.equal(unused, [], "listed in docs/abi.md but not there")
 
 

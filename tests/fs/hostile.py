@@ -16,7 +16,7 @@ from lib.daemon import Daemon, is_sanitized
 from lib.sysfs import probe, write_result
 
 UUID = "d0000000-0000-4000-8000-%012d"
-SLOWEST_ANSWER = 1.0  # seconds, on a machine that is busy with everything else here
+SLOWEST_ANSWER = 3.0  # seconds; a quiet machine needs hundredths, a busy one tenths
 
 # Everything that a user may try on every path of the tree, until killed.
 TRY_ALL = """
@@ -54,8 +54,7 @@ def open_tree() -> Iterator[Daemon]:
     """Of root, with a card, reachable by everybody."""
     if os.geteuid() != 0:
         t.skip("needs root: an ordinary user's tree is theirs alone")
-    # What a sanitizer keeps of freed memory would look like growth.
-    with Daemon(env={"ASAN_OPTIONS": "quarantine_size_mb=0"}) as d:
+    with Daemon() as d:
         d.dir.chmod(0o755)
         d.run.chmod(0o755)
         d.add_card("card0")
@@ -117,7 +116,8 @@ def killed_readers_leave_nothing() -> None:
             with vandals(d, 2):
                 time.sleep(0.5)
         # A sanitizer keeps what was freed, to see late uses.
-        t.check(rss(d) < before + 1024 or is_sanitized(), f"umdevd grew from {before} to {rss(d)} KiB")
+        t.check(rss(d) < before + 1024 or is_sanitized(),
+                f"umdevd grew from {before} to {rss(d)} KiB")
 
 
 @t.case
