@@ -251,6 +251,9 @@ static int take_call(struct client *c)
 
 	if (len <= 0)
 		return (int)len;
+	r = control_json_reserve();
+	if (r < 0)
+		return r;
 	r = varlink_parse_call(c->in, (size_t)len - 1, &call);
 	c->in_len -= (size_t)len;
 	memmove(c->in, c->in + len, c->in_len);
@@ -441,4 +444,5 @@ void control_close(struct control *control)
 		unlink(control->path);
 	free(control->path);
 	free(control);
+	control_json_release();
 }

@@ -49,6 +49,11 @@ extern const char control_interface[]; /* text of io.umdev.varlink; made by inte
 
 /* ---- control_json.c: objects of the interface; NULL: no memory ---- */
 
+/* jansson ends the program, or drops characters, when memory is short while it reads or writes:
+ * this puts memory aside for it before each call. -ENOMEM: there is none to put aside. */
+int control_json_reserve(void);
+void control_json_release(void);
+
 /* Takes item; when it is NULL or there is no memory, the array becomes NULL for good. */
 void control_append(json_t **array, json_t *item);
 

@@ -1,10 +1,43 @@
 /* SPDX-License-Identifier: MIT */
 /* The model as objects of interface io.umdev. What is NULL in C is left out. */
+#include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
+#include <umdev/cleanup.h>
 #include "core/core.h"
 #include "core/group.h"
 #include "manager/control.h"
+
+/* What a call of VARLINK_CALL_MAX bytes becomes at most (150 bytes of list per "["), and a reply.
+ * Never touched, so it costs address space only. */
+#define RESERVE (16u << 20)
+
+/* Global, because jansson's hook for memory has no argument. */
+static void *reserve;
+
+static void *json_malloc(size_t size)
+{
+	void *p = malloc(size);
+
+	if (p || !reserve)
+		return p;
+	free(TAKE(reserve));
+	return malloc(size);
+}
+
+int control_json_reserve(void)
+{
+	if (!reserve)
+		reserve = malloc(RESERVE);
+	json_set_alloc_funcs(json_malloc, free);
+	return reserve ? 0 : -ENOMEM;
+}
+
+void control_json_release(void)
+{
+	free(TAKE(reserve));
+}
 
 /*
  * Building stops at the first failure: the object (array) becomes NULL and stays so, and the one

@@ -258,7 +258,12 @@ static int run_create(struct manager *m, const struct control_peer *peer, json_t
 	if (!spec)
 		return -ENOMEM;
 	r = mdev_create(type, spec, strlen(spec), &mdev);
-	return r < 0 ? r : give(ret, "uuid", json_string(mdev->uuid_text));
+	if (r < 0)
+		return r;
+	r = give(ret, "uuid", json_string(mdev->uuid_text));
+	if (r < 0)
+		mdev_remove(mdev, MDEV_REMOVE, NULL); /* nobody would know its name */
+	return r;
 }
 
 static int run_remove(struct manager *m, const struct control_peer *peer, json_t *params,

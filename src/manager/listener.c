@@ -55,6 +55,8 @@ static void refuse(struct listener *l, int fd, struct sock_peer *peer, int error
 		l->n_refused++;
 	}
 	close_peer(fd, peer);
+	if (l->worker)
+		worker_check_idle(l->worker);
 }
 
 static void waited_too_long(struct loop_timer *timer)

@@ -76,6 +76,7 @@ static void forget_process(struct worker *w)
 	if (path)
 		unlink(path);
 	link_close(&w->link);
+	loop_defer_cancel(&w->idle);
 	loop_remove(&w->exit_source);
 	close(w->pidfd);
 	loop_timer_cancel(&w->deadline);
@@ -248,11 +249,8 @@ int worker_connect(struct worker *w, struct umdev_mdev *mdev, int fd)
 
 	assert(member && w->state == MW_READY && !member->connected);
 	r = hand_over(w, member, fd);
-	if (r < 0) {
-		if (!w->n_connected)
-			worker_stop(w); /* it serves nobody */
+	if (r < 0)
 		return r;
-	}
 	member->connected = true;
 	w->n_connected++;
 	return 0;
@@ -335,6 +333,26 @@ void worker_stop(struct worker *w)
 	send_frame(w, frame, len, NULL, 0);
 }
 
+static void stop_if_idle(struct loop_defer *defer)
+{
+	struct worker *w = container_of(defer, struct worker, idle);
+
+	if (w->state != MW_READY || w->n_connected)
+		return;
+	for (unsigned i = 0; i < w->n_members; i++) {
+		const struct listener *l = w->members[i].mdev ? w->members[i].mdev->manager : NULL;
+
+		if (l && l->waiting_fd >= 0)
+			return;
+	}
+	worker_stop(w);
+}
+
+void worker_check_idle(struct worker *w)
+{
+	loop_defer(&w->manager->loop, &w->idle, stop_if_idle);
+}
+
 void worker_forget(struct worker *w, struct umdev_mdev *mdev)
 {
 	struct worker_member *member = find_member(w, mdev);
@@ -368,6 +386,7 @@ static void on_ready(struct worker *w)
 			send_param(&w->members[i]);
 		listener_retry(w->members[i].mdev->manager);
 	}
+	worker_check_idle(w); /* after those */
 }
 
 /* The owner has left with its last connection: the worker goes, too. mdev may be freed. */

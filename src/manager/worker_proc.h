@@ -47,6 +47,7 @@ struct worker { /* owned by manager->workers */
 	struct loop_fd exit_source;
 	struct loop_timer deadline; /* of READY, of STOP, of the exit after a hang-up */
 	struct loop_timer watchdog;
+	struct loop_defer idle;
 	uint64_t pong_ns; /* last sign of life; 0: it was never ready */
 	uint32_t serial;
 	uint64_t rate_ns; /* start of the second that said[] counts */
@@ -71,6 +72,8 @@ int worker_param_set(struct worker *w, struct umdev_mdev *mdev);
 void worker_disconnect(struct worker *w, struct umdev_mdev *mdev, bool force);
 /* mdev (not connected) goes away; the worker's last member takes it with it. */
 void worker_forget(struct worker *w, struct umdev_mdev *mdev);
+/* Nobody may be left to serve (a connection was refused): then it is stopped, from the loop. */
+void worker_check_idle(struct worker *w);
 /* Ask all members' connections to close and the process to exit. No-op when it was asked. */
 void worker_stop(struct worker *w);
 /* SIGKILL now; the rest follows when it is reaped. */

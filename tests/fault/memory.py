@@ -164,6 +164,52 @@ def a_parent_comes_and_goes_or_not() -> None:
                 "ok", remove)
 
 
+def control_call(d: Daemon, wanted: str, method: str, **arguments: object) -> str:
+    """"ok", "lost" (no memory for the connection), or the errno; wanted: a word of the answer."""
+    try:
+        with d.varlink() as v:
+            t.check(wanted in str(v.call(method, **arguments)), f"{method} is not whole")
+    except VarlinkError as e:
+        return e.errno or e.name
+    except (EOFError, ConnectionError):
+        return "lost"
+    return "ok"
+
+
+@t.case
+def the_control_socket_answers_whole_or_not_at_all() -> None:
+    # Text that ends early, or has lost a letter, would be worse than no answer.
+    with card() as (d, countdown):
+        for method, wanted in (("Types", "backend1"), ("Drivers", "p2p_domain")):
+            answers = set()
+            for n in range(1, MOST):
+                countdown.arm(n, d.process.pid)
+                answers.add(control_call(d, wanted, method))
+                if not countdown.disarm():
+                    break
+            t.check(answers <= {"ok", "lost", "ENOMEM"}, f"answers of {method}: {answers}")
+            t.equal(control_call(d, wanted, method), "ok", "the same again")
+
+
+@t.case
+def a_device_made_by_the_control_socket_is_there_when_it_says_so() -> None:
+    with card() as (d, countdown):
+        for n in range(1, MOST):
+            countdown.arm(n, d.process.pid)
+            answer = control_call(d, UUID, "Create", parent="card0", type="mtty-2", uuid=UUID,
+                                  settings=["label=web"])
+            came = countdown.disarm()
+            there = device(d).exists()
+            t.check(answer in ("ok", "lost", "ENOMEM"), f"allocation {n}: {answer}")
+            t.check(answer == "lost" or there == (answer == "ok"),
+                    f"allocation {n}: {answer}, and the device is there: {there}")
+            if there:
+                t.equal(control_call(d, "", "Remove", name=UUID, force=False), "ok", "remove")
+            if not came:
+                return
+        raise t.Failure(f"more than {MOST} allocations")
+
+
 @t.case
 def a_client_is_served_or_refused() -> None:
     program("umdev-worker")
