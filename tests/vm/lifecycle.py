@@ -13,7 +13,7 @@ from lib.daemon import Daemon, worker_of
 from lib.guest import Guest
 
 
-def exchange(d: Daemon, g: Guest, devices: list[str], n: int = 8192, **more: object) -> float:
+def exchange(d: Daemon, g: Guest, devices: list[str], n: int = 4096, **more: object) -> float:
     """Bytes through all ports of all cards, which the guest lists in the order of `devices`."""
     cards = serial.cards_of(g)
     t.equal(len(cards), len(devices), "cards in the guest")
