@@ -176,7 +176,8 @@ static void run(struct echo *e, int to, int from, const char *what)
 	assert_int_equal(poll(&p, 1, 30), 0); /* and not one byte more */
 	assert_int_equal(kill_stop(&e->ring, keeper), 0);
 	print_message("%s: %u kills, %llu bytes\n", what, e->ring.kills, (unsigned long long)bytes);
-	assert_true(e->ring.kills > 50 && bytes > 100000);
+	/* Enough to mean something; some hundreds on an idle machine. */
+	assert_true(e->ring.kills > 15 && bytes > 100000);
 	assert_int_equal(e->lost_accounts, 0);
 }
 
