@@ -54,7 +54,8 @@ void umdev_intx_set(struct umdev_device *dev, bool asserted);
 /* Is MSI or MSI-X enabled by the guest (then INTx is not delivered)? */
 bool umdev_msi_enabled(const struct umdev_device *dev);
 /* One message-signalled event. vector < the number declared; a vector that is not armed or is
- * masked is remembered as pending. */
+ * masked is remembered as pending. A guest that gave MSI fewer vectors than declared shares them.
+ * No effect while neither MSI nor MSI-X is enabled. */
 void umdev_irq_raise(struct umdev_device *dev, unsigned vector);
 
 /* Memory behind a UMDEV_BAR_MMAP BAR: `size` bytes, zeroed at first open, kept over take-over.

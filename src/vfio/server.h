@@ -52,7 +52,8 @@ enum vfio_close_reason {
 
 /* What the worker is told. Both may free nothing and may not call back into the server. */
 struct vfio_server_ops {
-	/* The connection is gone, the device was reset (UMDEV_RESET_CLOSE). */
+	/* The connection is gone, the device was reset (UMDEV_RESET_CLOSE). Once; over a worker's
+	 * death maybe twice. */
 	void (*closed)(struct umdev_device *dev, enum vfio_close_reason reason, const char *text);
 	/* The device became faulty (poisoned request, quiesce deadline) or well again (text ""). */
 	void (*faulty)(struct umdev_device *dev, const char *text);
@@ -63,7 +64,8 @@ struct vfio_server; /* private memory; vfio/internal.h */
 /* Bytes of state memory for one device of this type: its struct vfio_shared. Page multiple. */
 size_t vfio_shared_size(const struct umdev_device_type *type);
 /* Binds dev (dev->vfio and dev->half are set) to its state memory. resume: -EUCLEAN when the state
- * is impossible. The device's init hook runs here. */
+ * is impossible. The device's streams are attached (`last` is for them) and its init hook runs
+ * here. */
 int vfio_server_new(struct umdev_device *dev, struct loop *loop, void *shared, size_t size,
 		    enum umdev_init how, const struct stream_last_life *last,
 		    const struct vfio_server_ops *ops, struct vfio_server **ret);
