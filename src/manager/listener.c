@@ -243,6 +243,7 @@ static void remove_dir(struct umdev_mdev *mdev)
 static int make_dir(struct manager *m, struct umdev_mdev *mdev)
 {
 	char *path = config_run_path(&m->config, "dev/%s", mdev->uuid_text);
+	int r;
 
 	if (!path)
 		return -ENOMEM;
@@ -250,8 +251,11 @@ static int make_dir(struct manager *m, struct umdev_mdev *mdev)
 	if (mkdir(path, 0755) < 0 && errno != EEXIST)
 		return err_set(-errno, "cannot make %s: %s", path, strerror(errno));
 	mdev->dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	if (mdev->dir_fd < 0)
-		return err_set(-errno, "cannot open %s: %s", path, strerror(errno));
+	if (mdev->dir_fd < 0) {
+		r = -errno;
+		rmdir(path);
+		return err_set(r, "cannot open %s: %s", path, strerror(-r));
+	}
 	return 0;
 }
 
