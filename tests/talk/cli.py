@@ -10,6 +10,7 @@ import os
 import re
 import select
 import shlex
+import socket
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -131,6 +132,29 @@ def output_that_is_lost_is_a_failure() -> None:
         p = run("--help", stdout=full)
     t.equal(p.returncode, FAILURE, "status")
     t.check("standard output" in p.stderr, p.stderr)
+
+
+@t.case
+def what_answers_but_is_no_umdevd_is_a_failure() -> None:
+    foreign = {"error": "org.example.Strange", "parameters": {"parameter": "x"}}
+    with t.TempDir() as d, socket.socket(socket.AF_UNIX) as s:
+        s.bind(f"{d}/control")
+        s.listen()
+        for answer, status, word in ((b"HTTP/1.1 400 Bad Request\r\n\0", FAILURE, "not Varlink"),
+                                     (b"[]\0", FAILURE, "not Varlink"),
+                                     (json.dumps(foreign).encode() + b"\0", FAILURE, "Strange"),
+                                     (b"x" * (5 << 20), FAILURE, "longer"),
+                                     (b'{"parameters":', NO_DAEMON, "hung up")):
+            p = subprocess.Popen([str(program("umdev")), "list"], text=True, stdin=subprocess.DEVNULL,
+                                 env={**os.environ, "UMDEV_RUN": str(d)}, stdout=subprocess.PIPE,
+                                 stderr=subprocess.PIPE)
+            c = s.accept()[0]
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                c.sendall(answer)
+                c.recv(65536)
+            c.close()
+            out, err = p.communicate(timeout=20)
+            check_failure(subprocess.CompletedProcess(p.args, p.returncode, out, err), status, word)
 
 
 # ---- with umdevd ----
