@@ -30,7 +30,8 @@ int core_may_connect(struct umdev_mdev *mdev, const struct sock_peer *peer)
 			       mdev->bound ? mdev_state_name(mdev->state)
 					   : "not bound to its driver");
 	if (mdev->state == MDEV_FAILED)
-		return err_set(-EIO, "%s failed: %s", mdev->uuid_text,
+		return err_set(-EIO, "%s failed: %s; unbind and bind it, or make it anew",
+			       mdev->uuid_text,
 			       mdev->fail_text ? mdev->fail_text : "no reason known");
 	if (mdev->connected)
 		return err_set(-EBUSY, "%s has a client already (process %d)", mdev->uuid_text,

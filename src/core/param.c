@@ -48,13 +48,27 @@ int param_index(const struct core_type *type, const char *name)
 	return unknown_param(type, name);
 }
 
+/* From here on param_store of this parameter cannot fail. */
+static int param_reserve(struct umdev_mdev *mdev, unsigned index)
+{
+	struct umdev_value *value;
+
+	if (mdev->params[index])
+		return 0;
+	value = malloc(sizeof(*value));
+	if (!value)
+		return -ENOMEM;
+	*value = mdev->type->info->defaults[index];
+	mdev->params[index] = value;
+	return 0;
+}
+
 int param_store(struct umdev_mdev *mdev, unsigned index, const struct umdev_value *value)
 {
-	if (!mdev->params[index]) {
-		mdev->params[index] = malloc(sizeof(*value));
-		if (!mdev->params[index])
-			return -ENOMEM;
-	}
+	int error = param_reserve(mdev, index);
+
+	if (error < 0)
+		return error;
 	*mdev->params[index] = *value;
 	mdev->params_set |= UINT32_C(1) << index;
 	return 0;
@@ -217,9 +231,10 @@ static int change_ask(struct change *c, struct attr_wait *wait)
 {
 	struct umdev_mdev *mdev = c->mdev;
 	struct umdev_value *copy = malloc(sizeof(*copy));
-	int error = -ENOMEM;
+	/* What the worker has accepted must not fail here. */
+	int error = copy ? param_reserve(mdev, c->index) : -ENOMEM;
 
-	if (copy) {
+	if (!error) {
 		*copy = *c->value;
 		mdev->param_value = copy;
 		mdev->param_pending = c->index;

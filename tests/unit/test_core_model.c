@@ -134,6 +134,35 @@ static void lack_of_memory_leaves_all_as_it_was(void **state)
 	fixture_free(f);
 }
 
+/* r: a change that the worker had accepted was lost for want of memory to keep it. */
+static void accepted_change_needs_no_memory(void **state)
+{
+	struct fixture *f = fixture_new();
+	const struct sock_peer qemu = process(10);
+	struct umdev_mdev *mdev;
+	int result;
+
+	add_plain_thing(f);
+	mdev = create(f, f->thing, "thing-full", UUID_A);
+	core_connected(mdev, &qemu);
+	for (unsigned n = 1;; n++) {
+		fail_at = n;
+		result = set_capacity(f);
+		fail_at = 0;
+		if (result == TREE_LATER)
+			break;
+		assert_int_equal(result, -ENOMEM);
+		assert_int_equal(f->n_live, 0);
+	}
+	fail_at = 1;
+	core_param_done(mdev, 0);
+	assert_int_equal(fail_at, 1);
+	fail_at = 0;
+	assert_int_equal(umdev_mdev_param(mdev, "capacity")->u64, 8192);
+	core_closed(mdev);
+	fixture_free(f);
+}
+
 /* ---- the model ---- */
 
 #define SLOTS 24
@@ -523,6 +552,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(lack_of_memory_leaves_all_as_it_was),
+		cmocka_unit_test(accepted_change_needs_no_memory),
 		cmocka_unit_test(random_operations_follow_the_model),
 		cmocka_unit_test(counted_uuids_spread_over_the_hash),
 		cmocka_unit_test(many_idle_devices_are_small_and_quick),
