@@ -78,20 +78,21 @@ static int check_command(struct command *c, int argc, char **argv)
 	return 0;
 }
 
+static const struct option options[] = {
+	{ "debug", no_argument, NULL, 'd' },
+	{ "fd", required_argument, NULL, 'f' },
+	{ "help", no_argument, NULL, 'h' },
+	{ "one", no_argument, NULL, '1' },
+	{ "print-capabilities", no_argument, NULL, 'c' },
+	{ "socket", required_argument, NULL, 's' },
+	{ "socket-path", required_argument, NULL, 's' },
+	{ "version", no_argument, NULL, 'V' },
+	{ NULL },
+};
+
 /* -1: go on; else the exit code. */
 static int parse(int argc, char **argv, struct command *c)
 {
-	static const struct option options[] = {
-		{ "debug", no_argument, NULL, 'd' },
-		{ "fd", required_argument, NULL, 'f' },
-		{ "help", no_argument, NULL, 'h' },
-		{ "one", no_argument, NULL, '1' },
-		{ "print-capabilities", no_argument, NULL, 'c' },
-		{ "socket", required_argument, NULL, 's' },
-		{ "socket-path", required_argument, NULL, 's' },
-		{ "version", no_argument, NULL, 'V' },
-		{ NULL },
-	};
 	int option, r;
 
 	while ((option = getopt_long(argc, argv, "dhV", options, NULL)) >= 0) {

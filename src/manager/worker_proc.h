@@ -79,7 +79,10 @@ void worker_stop(struct worker *w);
 /* SIGKILL now; the rest follows when it is reaped. */
 void worker_kill(struct worker *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Between the two files of it: spawn.c makes the process, proc.c owns its life. */
+/* Between the files of it: worker_spawn.c makes the process, worker_proc.c owns its life,
+ * worker_answers.c judges what it says. */
+void worker_ready(struct worker *w); /* MW_STARTING -> MW_READY */
+void worker_frame_arrived(struct worker_link *link, const struct mw_frame *f);
 struct worker_child {
 	pid_t pid;
 	int pidfd, channel_fd; /* owned by the caller */
