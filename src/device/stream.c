@@ -86,15 +86,24 @@ static bool can_write(const struct stream *s)
 	return s->writable && (s->flags & UMDEV_RES_WRITE) && stream_out_pending(s);
 }
 
-/* Output is waiting for something that no event announces. */
+/* A listener that accepts nobody although there is no peer: it could not. */
+static bool is_deaf(const struct stream *s)
+{
+	return (s->flags & UMDEV_RES_LISTEN) && s->shared->peer_fd < 0 && s->listen.fd < 0;
+}
+
+/* Something waits for what no event announces. */
 static bool must_retry(const struct stream *s)
 {
+	if (is_deaf(s))
+		return true;
 	return (s->flags & UMDEV_RES_WRITE) && !s->writable && stream_out_pending(s) &&
 	       ((s->kind == STREAM_PTY && s->hung_up) || s->unpolled);
 }
 
 static void on_listen(struct loop_fd *source, uint32_t revents);
 static void pump(struct stream *s);
+static void arm_retry(struct stream *s);
 
 static void on_pump(struct loop_defer *defer)
 {
@@ -114,6 +123,11 @@ static void on_retry(struct loop_timer *timer)
 	struct stream *s = container_of(timer, struct stream, retry);
 
 	s->retry_ns = s->retry_ns * 2 < RETRY_MAX_NS ? s->retry_ns * 2 : RETRY_MAX_NS;
+	if (is_deaf(s)) {
+		loop_add(s->loop, &s->listen, s->fd, EPOLLIN, on_listen);
+		arm_retry(s);
+		return;
+	}
 	if (s->kind == STREAM_PTY)
 		s->hung_up = pty_is_hung_up(s->fd);
 	s->writable = !s->hung_up;
@@ -143,14 +157,13 @@ static void drop_peer(struct stream *s)
 	s->shared->peer_fd = -1;
 	ab_barrier();
 	close(fd);
-	if (loop_add(s->loop, &s->listen, s->fd, EPOLLIN, on_listen))
-		log_error("stream %s: no more connections: out of memory", s->name);
+	loop_add(s->loop, &s->listen, s->fd, EPOLLIN, on_listen); /* failed: pump() retries */
 }
 
 static void complain(struct stream *s, int error)
 {
 	if (!s->complained)
-		log_warning("stream %s: %s; its bytes wait", s->name, strerror(-error));
+		log_warning("stream %s: %s; what it carries waits", s->name, strerror(-error));
 	s->complained = true;
 }
 
@@ -238,8 +251,15 @@ static void on_listen(struct loop_fd *source, uint32_t revents)
 	struct stream *s = container_of(source, struct stream, listen);
 	int fd = sock_accept(s->fd);
 
-	if (fd < 0)
+	if (fd == -EAGAIN)
 		return;
+	if (fd < 0) {
+		complain(s, fd);
+		loop_remove(&s->listen); /* else it would be ready again at once */
+		arm_retry(s);
+		return;
+	}
+	s->complained = false;
 	s->shared->peer_fd = fd;
 	loop_remove(&s->listen); /* one peer at a time, the next waits in the backlog */
 	if (add_source(s))

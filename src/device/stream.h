@@ -19,6 +19,9 @@
  *    by root only). The difference is what the lost call moved. Where there is no such account,
  *    what a killed call wrote is written again, and what it read is lost.
  *
+ * A listening socket has one peer at a time, the next waits in the backlog. The one that is being
+ * accepted in the instant of a death sees a hang-up.
+ *
  * Sources are edge-triggered: a hang-up that lasts, or input that nobody takes, costs nothing.
  * Nobody has the pty open: output waits in the ring (what lies in the kernel's buffer is thrown
  * away by programs that flush when they open it) and the pty is asked again, ever more rarely.

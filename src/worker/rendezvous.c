@@ -48,19 +48,28 @@ static void adopt(struct worker *w, int fd)
 static void on_rendezvous(struct loop_fd *source, uint32_t revents)
 {
 	struct worker *w = container_of(source, struct worker, rendezvous_source);
-	_cleanup_close_ int fd = sock_accept(MW_FD_RENDEZVOUS);
 
-	if (fd < 0)
-		return;
-	if (!is_ours(fd))
-		log_warning("refused a manager of another user");
-	else if (has_manager(w))
-		log_warning("refused a second manager");
-	else if (w->half->ready)
-		adopt(w, take_fd(&fd));
+	/* Edge-triggered: a table without room for the next must not make us spin. */
+	for (;;) {
+		_cleanup_close_ int fd = sock_accept(MW_FD_RENDEZVOUS);
+
+		if (fd < 0)
+			return;
+		if (!is_ours(fd))
+			log_warning("refused a manager of another user");
+		else if (has_manager(w))
+			log_warning("refused a second manager");
+		else if (w->half->ready && !w->loop.stop)
+			adopt(w, take_fd(&fd));
+	}
 }
 
 int rendezvous_start(struct worker *w)
 {
-	return loop_add(&w->loop, &w->rendezvous_source, MW_FD_RENDEZVOUS, EPOLLIN, on_rendezvous);
+	int error = fd_set_nonblock(MW_FD_RENDEZVOUS, true);
+
+	if (error)
+		return error;
+	return loop_add(&w->loop, &w->rendezvous_source, MW_FD_RENDEZVOUS, EPOLLIN | EPOLLET,
+			on_rendezvous);
 }

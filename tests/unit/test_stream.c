@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <termios.h>
@@ -318,6 +319,33 @@ static void listening_socket_serves_one_peer_after_the_other(void **state)
 	remove_path(path);
 }
 
+static void full_descriptor_table_delays_a_peer_without_spinning(void **state)
+{
+	char path[80];
+	struct fixture *f;
+	int fd = listen_new(&f, path), peer = sock_connect(path);
+	struct rlimit limit, none;
+	uint64_t cpu;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	none = limit;
+	none.rlim_cur = 3;
+	send_bytes(peer, 10, 1);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	cpu = cpu_ns();
+	run_ms(f, 200);
+	cpu = cpu_ns() - cpu;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	assert_true(cpu < 40000000);
+	assert_int_equal(f->n_got, 0);
+	run_ms(f, 300);
+	expect_got(f, 10, 1);
+	close(peer);
+	fixture_free(f);
+	close(fd);
+	remove_path(path);
+}
+
 static void output_waits_for_a_peer(void **state)
 {
 	char path[80];
@@ -463,6 +491,7 @@ int main(void)
 		cmocka_unit_test(input_that_nobody_takes_stays_with_the_sender),
 		cmocka_unit_test(last_bytes_of_a_gone_peer_are_read_before_it_is_dropped),
 		cmocka_unit_test(listening_socket_serves_one_peer_after_the_other),
+		cmocka_unit_test(full_descriptor_table_delays_a_peer_without_spinning),
 		cmocka_unit_test(output_waits_for_a_peer),
 		cmocka_unit_test(file_is_appended),
 		cmocka_unit_test(full_disk_is_back_pressure),
