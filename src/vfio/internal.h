@@ -175,6 +175,7 @@ void vfio_state_init(struct vfio_server *s, size_t size);
 int vfio_state_check(struct vfio_server *s, size_t size);         /* -EUCLEAN */
 size_t vfio_bar_bytes(const struct vfio_server *s, unsigned bar); /* whole pages */
 int vfio_bars_init(struct vfio_server *s, enum umdev_init how);
+void vfio_bars_close(struct vfio_server *s); /* a life that could not begin */
 /* Erases what an earlier connection left in memory that the next client will map. */
 int vfio_bars_clear(struct vfio_server *s);
 void vfio_msix_reset(struct vfio_server *s);

@@ -470,6 +470,8 @@ int vfio_server_new(struct umdev_device *dev, struct loop *loop, void *shared, s
 	dev->vfio = s;
 	r = life_init(s, how, size, last);
 	if (r < 0) {
+		if (how == UMDEV_FRESH)
+			vfio_bars_close(s);
 		vfio_server_free(s);
 		return r;
 	}

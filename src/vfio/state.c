@@ -178,6 +178,17 @@ int vfio_state_check(struct vfio_server *s, size_t size)
 }
 
 /* What an earlier connection left in memory that the next client will map. */
+void vfio_bars_close(struct vfio_server *s)
+{
+	for (unsigned i = 0; i < 6; i++) {
+		int fd = s->shared->bar_fd[i];
+
+		s->shared->bar_fd[i] = -1;
+		if (fd >= 0)
+			close(fd);
+	}
+}
+
 int vfio_bars_clear(struct vfio_server *s)
 {
 	for (unsigned i = 0; i < 6; i++) {

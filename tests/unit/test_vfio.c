@@ -750,6 +750,41 @@ static void host_events_are_transactions(void **state)
 	close(event);
 }
 
+static int refuse(struct umdev_device *dev, enum umdev_init how)
+{
+	return -ENODEV;
+}
+
+static void device_that_refuses_leaves_nothing(void **state)
+{
+	static const struct stream_last_life last;
+	static const struct vfio_server_ops none;
+	unsigned fds = count_fds();
+	int (*accept)(struct umdev_device *, enum umdev_init);
+	struct umdev_device_ops ops;
+	struct vfio_server *server;
+	struct rig rig;
+
+	rig_init(&rig, &rig_express);
+	ops = *rig.type.ops;
+	accept = ops.init;
+	ops.init = refuse;
+	rig.type.ops = &ops;
+	vfio_server_disconnect(rig.server, VFIO_CLOSE_STOPPED, "");
+	vfio_bars_close(rig.server);
+	vfio_server_free(rig.server);
+	assert_int_equal(vfio_server_new(&rig.dev, &rig.loop, rig.shared, rig.size, UMDEV_FRESH,
+					 &last, &none, &server),
+			 -ENODEV);
+	assert_null(rig.dev.vfio);
+	ops.init = accept;
+	assert_int_equal(vfio_server_new(&rig.dev, &rig.loop, rig.shared, rig.size, UMDEV_FRESH,
+					 &last, &none, &rig.server),
+			 0);
+	rig_fini(&rig);
+	assert_int_equal(count_fds(), fds);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -776,6 +811,7 @@ int main(void)
 		cmocka_unit_test(one_client_at_a_time),
 		cmocka_unit_test(descriptors_of_half_a_message_are_closed),
 		cmocka_unit_test(host_events_are_transactions),
+		cmocka_unit_test(device_that_refuses_leaves_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
