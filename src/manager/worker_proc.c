@@ -171,7 +171,19 @@ static void force_too_late(struct loop_timer *timer)
 /* May be over when the next client comes. */
 static bool is_shortage(int error)
 {
-	return error == -ENOMEM || error == -EAGAIN || error == -EMFILE || error == -ENFILE;
+	return error == -ENOMEM || error == -EAGAIN || error == -EMFILE || error == -ENFILE ||
+	       error == -ENOSPC;
+}
+
+static void unreachable(struct worker *w, int error)
+{
+	if (!is_shortage(error)) {
+		worker_kill(w, "its worker cannot be reached: %s", strerror(-error));
+		return;
+	}
+	log_warning("group %u: its worker must go: %s", w->group, strerror(-error));
+	w->state = MW_STOPPING; /* the devices are not to blame */
+	kill(-w->pid, SIGKILL);
 }
 
 static void send_frame(struct worker *w, const uint8_t *frame, int len, const int *fds,
@@ -179,13 +191,8 @@ static void send_frame(struct worker *w, const uint8_t *frame, int len, const in
 {
 	int r = link_send(&w->link, frame, len, fds, n_fds);
 
-	if (r < 0 && is_shortage(r)) {
-		log_warning("group %u: its worker must go: %s", w->group, strerror(-r));
-		w->state = MW_STOPPING; /* the devices are not to blame */
-		kill(-w->pid, SIGKILL);
-	} else if (r < 0 && r != -ENOTCONN) {
-		worker_kill(w, "its worker cannot be reached: %s", strerror(-r));
-	}
+	if (r < 0 && r != -ENOTCONN)
+		unreachable(w, r);
 }
 
 static void watch(struct loop_timer *timer)
@@ -461,7 +468,7 @@ static int adopt_child(struct worker *w, const struct worker_child *child)
 	loop_timer_arm(loop, &w->deadline, READY_MS * NS_PER_MS, ready_too_late);
 	r = link_open(&w->link, loop, child->channel_fd);
 	if (r < 0)
-		worker_kill(w, "its worker cannot be reached: %s", strerror(-r));
+		unreachable(w, r);
 	return 0;
 }
 
