@@ -16,22 +16,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lib import t
-from lib.daemon import Daemon
+from lib.daemon import Daemon, program
 from lib.sysfs import probe, write_result
+from lib.vfio_user import Client
 
 UUID = "f0000000-0000-4000-8000-000000000001"
 ERROR = "EDQUOT"  # nothing here returns it by itself
 # What making a device's directory and socket may call; not those of the loop and the FUSE door.
 CALLS = ("mkdir", "mkdirat", "open", "openat", "socket", "bind", "listen", "fchmodat", "chmod",
          "epoll_ctl", "newfstatat", "fstat", "rename", "renameat", "symlinkat", "unlinkat", "rmdir")
-MOST = 12  # calls of one kind for one device
+CONNECT_CALLS = ("accept4", "socketpair", "socket", "bind", "listen", "memfd_create", "fcntl",
+                 "openat", "clone3", "pidfd_open", "epoll_ctl", "sendmsg", "symlinkat")
+MOST = 12  # calls of one kind for one request
 
 
 @contextlib.contextmanager
-def injected(pid: int, call: str, n: int, log: Path) -> Iterator[None]:
-    """The nth of these calls fails from now on, once."""
+def injected(pid: int, call: str, n: int, log: Path, error: str = ERROR) -> Iterator[None]:
+    """The nth of these calls from now fails, once."""
     p = subprocess.Popen(["strace", "-q", "-o", str(log), "-p", str(pid), "-e", f"trace={call}",
-                          "-e", f"inject={call}:error={ERROR}:when={n}"],
+                          "-e", f"inject={call}:error={error}:when={n}"],
                          stderr=subprocess.PIPE, text=True)
     status = Path(f"/proc/{pid}/status")
     try:
@@ -104,6 +107,40 @@ def a_removal_succeeds_whatever_fails() -> None:
                 t.equal(os.listdir(d.sys / "bus/mdev/devices"), [], "devices")
                 if not hits(log):
                     break
+
+
+def connect(d: Daemon) -> str:
+    try:
+        with Client(d.socket(UUID)) as c:
+            c.info()
+    except (EOFError, ConnectionError):
+        return "refused"
+    finally:
+        t.wait_for(lambda: not d.workers(), 10, "the end of the worker")
+    return "served"
+
+
+@t.case
+def a_client_is_served_or_refused() -> None:
+    """With a shortage, which passes: the next client is served."""
+    program("umdev-worker")
+    refused = []
+    with card() as d:
+        log = d.dir / "strace"
+        t.equal(create(d), "36", "create")
+        for call in CONNECT_CALLS:
+            for n in range(1, MOST):
+                with injected(d.process.pid, call, n, log, "ENOMEM"):
+                    answer = connect(d)
+                if answer == "refused":
+                    t.check(hits(log), f"refused, and no {call} failed")
+                    t.equal(connect(d), "served", f"the next client after {call} {n} failed")
+                    refused.append(f"{call}:{n}")
+                if not hits(log):
+                    break
+        t.equal(d.state_of(UUID), "idle", "state")
+    t.fact(f"refused: {' '.join(refused)}")
+    t.check(len(refused) >= 4, "hardly a call was refused")
 
 
 t.main()
