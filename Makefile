@@ -28,7 +28,7 @@ check: all
 	@tools/setup test
 	@tools/get-qemu
 	@tools/get-guest
-	@tools/run-tests unit fuzz talk fs fault vm
+	@tools/run-tests unit fuzz talk fs fault survive vm
 
 format:
 	git ls-files '*.c' '*.h' | xargs clang-format -i
