@@ -28,6 +28,7 @@ struct worker {
 	struct loop_defer serve;
 	struct loop_timer beat, stop_deadline;
 	int io_fd;
+	char log_name[32];    /* says which group speaks */
 	bool crashed;         /* the life before this one died by its own fault */
 	uint8_t *members_map; /* state memory behind struct worker_shared */
 	size_t members_size;

@@ -39,6 +39,8 @@
 #define MAX_KILLS 4000
 #define LIMIT_NS 10000000000ULL
 
+#define CLONE_TRIES 40 /* 4 s: QEMU waits 5 */
+
 struct rate {
 	uint64_t since_ns;
 	unsigned n;
@@ -67,7 +69,6 @@ static pid_t clone_worker(struct keeper *k)
 	pid_t keeper = getpid(), pid;
 
 	k->shared->beat_ns = loop_now_ns();
-	k->shared->lives++;
 	k->hung = false;
 	k->late_ns = 0;
 	pid = syscall(SYS_clone, CLONE_FILES | SIGCHLD, NULL, NULL, NULL, NULL);
@@ -79,6 +80,21 @@ static pid_t clone_worker(struct keeper *k)
 	if (getppid() != keeper)
 		_exit(1);
 	_exit(worker_life(k->shared));
+}
+
+/* A machine out of memory or processes may recover while the client still waits. */
+static pid_t clone_patiently(struct keeper *k)
+{
+	static const struct timespec pause = { 0, 100000000 };
+	pid_t pid;
+
+	k->shared->lives++;
+	pid = clone_worker(k);
+	for (int i = 0; pid < 0 && i < CLONE_TRIES; i++) {
+		nanosleep(&pause, NULL);
+		pid = clone_worker(k);
+	}
+	return pid;
 }
 
 /* How long the worker has been runnable without running, in all. 0: not known. */
@@ -169,7 +185,7 @@ int keeper_run(struct worker_shared *shared)
 	sigaddset(&k.child, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &k.child, NULL);
 	for (;;) {
-		pid_t pid = clone_worker(&k);
+		pid_t pid = clone_patiently(&k);
 		siginfo_t info;
 
 		if (pid < 0) {

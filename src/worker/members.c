@@ -194,6 +194,8 @@ int members_load(struct worker *w, const uint8_t *frame, size_t len, const int *
 		error = mw_get_config(&f, &config);
 	if (error)
 		return err_set(error, "the group's configuration is damaged");
+	str_format(w->log_name, sizeof(w->log_name), "umdev-worker group %u", config.group);
+	log_init(w->log_name, log_level());
 	if (config.version != MW_VERSION)
 		error = err_set(-EPROTO,
 				"umdevd speaks version %u to its workers, this one %u; "
