@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -299,6 +300,33 @@ static void descriptors_without_a_message_break_the_rule(void **state)
 	side_succeed(s);
 	assert_int_equal(conn_peek(&s->conn, &s->cur, &msg), -EPROTO);
 	conn_close(&s->conn, &s->cur); /* closes the socket and both descriptors */
+	assert_int_equal(open_fds(), before - 1);
+	side_free(s);
+}
+
+static void descriptors_lost_to_a_full_table_are_an_error_and_no_leak(void **state)
+{
+	struct side *s = side_new();
+	unsigned before = open_fds();
+	struct rlimit limit, tight;
+	int fds[4] = { 0 }, next = dup(0);
+	struct conn_msg msg;
+	uint8_t data[8];
+
+	close(next);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	tight = limit;
+	tight.rlim_cur = next + 2; /* room for two of the four */
+	put_frame(data, 8, 1);
+	peer_send(s, data, 8, fds, 4);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &tight), 0);
+	assert_int_equal(conn_receive(&s->conn, &s->cur), 1);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	assert_true(open_fds() > before);
+	assert_int_equal(conn_peek(&s->conn, &s->cur, &msg), -EMFILE);
+	side_succeed(s);
+	assert_int_equal(conn_peek(&s->conn, &s->cur, &msg), -EMFILE);
+	conn_close(&s->conn, &s->cur);
 	assert_int_equal(open_fds(), before - 1);
 	side_free(s);
 }
@@ -600,6 +628,7 @@ int main(void)
 		cmocka_unit_test(descriptors_wait_for_the_rest_of_their_message),
 		cmocka_unit_test(as_many_descriptors_as_the_kernel_passes),
 		cmocka_unit_test(descriptors_without_a_message_break_the_rule),
+		cmocka_unit_test(descriptors_lost_to_a_full_table_are_an_error_and_no_leak),
 		cmocka_unit_test(state_names_exactly_what_is_not_consumed),
 		cmocka_unit_test(partial_sends_resume_byte_exact),
 		cmocka_unit_test(full_buffer_refuses_until_flushed),
