@@ -136,7 +136,7 @@ class Group(Channel):
             os.close(high)
         theirs.close()
         listener.close()
-        os.close(state)
+        self.state = state
         self.status: int | None = None
         self.ports: list[socket.socket] = []
         self._configure(kinds, params or [], raw)
@@ -160,8 +160,9 @@ class Group(Channel):
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind:
-            print(f"log of the worker:\n{self._log.read_text()[-4000:]}")
+            print(f"log of the worker:\n{self.log()[-4000:]}")
         self.socket.close()
+        os.close(self.state)
         for s in self.ports:
             s.close()
         if self.status is None:
@@ -183,6 +184,9 @@ class Group(Channel):
     def worker(self) -> int:
         path = Path(f"/proc/{self.keeper}/task/{self.keeper}/children")
         return int(t.wait_for(lambda: path.read_text().split(), 5, "a worker")[0])
+
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Ends this life; returns when it is over, which is before the next one tells."""
@@ -603,6 +607,39 @@ def orphan_ends_with_its_last_client() -> None:
             g.socket.close()
             get(c, SCR)
         t.equal(g.wait(), 0, "exit status")
+
+
+def damage(state: int, r: random.Random) -> None:
+    """Changes some bytes, mostly among those in use."""
+    size = os.fstat(state).st_size
+    data = os.pread(state, size, 0)
+    used = [at for at in range(0, size, 8) if data[at:at + 8] != bytes(8)]
+    for _ in range(r.choice((1, 1, 2, 5))):
+        at = r.choice(used) + r.randrange(8) if r.random() < 0.8 else r.randrange(8192)
+        os.pwrite(state, r.choice((b"\xff", b"\x01", b"\x80", b"\xff" * 4, bytes(8))), at)
+
+
+@t.case
+def successor_of_a_worker_gone_mad_serves_or_ends() -> None:
+    """Its state is untrusted: whatever stands there, nobody waits for ever."""
+    r = random.Random(1)
+    served = 0
+    for i in range(40):
+        with ready("regs", "2") as g, contextlib.closing(g.connect(0)) as c:
+            number(c, SCRATCH)
+            os.kill(g.worker(), signal.SIGSTOP)
+            damage(g.state, r)
+            os.kill(g.worker(), signal.SIGKILL)
+            try:
+                c.socket.send(struct.pack("<HHIIIQII", 77, vfio_user.REGION_READ, 32, 0, 0,
+                                          SCRATCH, 0, 8))
+                reply = c.socket.recv(100)
+            except ConnectionError:
+                reply = b""
+            t.check(reply[:2] in (b"", b"\x4d\0"), f"round {i}: reply {reply!r}")
+            t.check("Sanitizer" not in g.log() and "runtime error" not in g.log(), g.log())
+            served += bool(reply)
+    t.check(10 < served < 40, f"{served} of 40 served: the damage is of the wrong kind")
 
 
 @t.case
