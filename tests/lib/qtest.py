@@ -27,8 +27,10 @@ class Qtest(Qemu):
             self.kill()
             raise
         self._text = b""
-        self.slowest = 0.0
         self.irqs: dict[int, bool] = {}
+        self.slowest = 0.0
+        self.inb(0x80)  # answered when the machine is made: QEMU's own start is none of our time
+        self.slowest = 0.0
 
     def __enter__(self) -> Qtest:
         return self
