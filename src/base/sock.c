@@ -90,6 +90,31 @@ int sock_listen(const char *path, mode_t mode)
 	return take_fd(&fd);
 }
 
+int sock_relisten(const char *path, mode_t mode)
+{
+	_cleanup_free_ char *tmp = NULL;
+	_cleanup_close_ int fd = -1;
+	struct stat st;
+	int r;
+
+	if (lstat(path, &st) < 0 || !S_ISSOCK(st.st_mode))
+		return sock_listen(path, mode);
+	if (asprintf(&tmp, "%s.new", path) < 0)
+		return -ENOMEM;
+	fd = sock_listen(tmp, st.st_mode & 07777);
+	if (fd < 0)
+		return fd;
+	r = lchown(tmp, st.st_uid, st.st_gid);
+	if (r == 0 || errno == EPERM) /* given by root, and we are not */
+		r = rename(tmp, path);
+	if (r < 0) {
+		r = -errno;
+		unlink(tmp);
+		return r;
+	}
+	return take_fd(&fd);
+}
+
 int sock_connect(const char *path)
 {
 	_cleanup_close_ int fd = -1, dir_fd = -1;
@@ -131,9 +156,8 @@ int sock_pair(int ret[2])
 	return 0;
 }
 
-/* When did the process start: field 22 of its stat file, in ticks since boot. 0: no such process.
- */
-static uint64_t start_time(pid_t pid)
+/* Field 22 of its stat file. */
+uint64_t process_start(pid_t pid)
 {
 	char path[32], text[1024], *at;
 	unsigned long long start = 0;
@@ -174,9 +198,21 @@ int sock_peer(int fd, struct sock_peer *ret)
 		.pid = cred.pid,
 		.uid = cred.uid,
 		.gid = cred.gid,
-		.start = cred.pid > 0 ? start_time(cred.pid) : 0,
+		.start = cred.pid > 0 ? process_start(cred.pid) : 0,
 	};
 	return 0;
+}
+
+void sock_peer_again(pid_t pid, uid_t uid, uint64_t start, struct sock_peer *ret)
+{
+	int pidfd = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+
+	/* In this order: the process that has the pidfd is the one that is looked at. */
+	if (pidfd >= 0 && (!start || process_start(pid) != start)) {
+		close(pidfd);
+		pidfd = -1;
+	}
+	*ret = (struct sock_peer){ .pidfd = pidfd, .pid = pid, .uid = uid, .start = start };
 }
 
 /* Do inode numbers of pidfds name processes here? */
@@ -205,7 +241,7 @@ bool sock_peer_is_dead(const struct sock_peer *peer)
 
 	if (peer->pidfd >= 0)
 		return poll(&p, 1, 0) > 0;
-	return peer->pid && start_time(peer->pid) != peer->start;
+	return peer->pid && process_start(peer->pid) != peer->start;
 }
 
 static ssize_t write_some(int fd, const char *data, size_t len)

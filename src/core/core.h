@@ -116,6 +116,7 @@ struct umdev_mdev {
 	struct mdev_type *type;
 	struct uuid uuid;
 	char uuid_text[UUID_TEXT];
+	uint64_t order; /* of creation, among all; kept over restarts of the manager */
 	enum mdev_state state;
 	char *fail_text; /* owned; MDEV_FAILED or a faulty device, else NULL */
 	/* One per parameter of the type, owned; NULL entry: the default. Read by mdev_param(). */
@@ -196,8 +197,8 @@ struct core_ops {
 	/* Disconnect the client: core_closed() follows. force: surprise removal, deadline 2 s. */
 	void (*disconnect)(void *arg, struct umdev_mdev *mdev, bool force);
 	void (*event)(void *arg, const struct core_event *event);
-	/* Something that a restart must know changed (params, group, state); may be called often.
-	 * NULL: nobody wants to know. */
+	/* Something that a restart must know changed (params, group, state), before anybody is
+	 * answered. NULL: nobody wants to know. */
 	void (*dirty)(void *arg, struct umdev_mdev *mdev);
 };
 
@@ -214,6 +215,7 @@ struct core {
 	struct uuid_map mdevs;        /* all mdevs by UUID, those being removed included */
 	struct uuid_map p2p_groups;   /* groups by p2p, where the type has one */
 	struct number_set group_numbers, vfio_numbers;
+	uint64_t last_order;    /* given to an mdev */
 	unsigned first_group;   /* lowest iommu group number we may use: above the host's */
 	bool drivers_autoprobe; /* shown and kept; mdevs bind by create and bind only */
 	/* fixed nodes of the tree */
@@ -246,6 +248,23 @@ unsigned parent_param_list(const struct umdev_parent_driver *driver,
 
 /* `spec` is what is written to create: UUID[,key=value...] (docs/abi.md has the grammar). */
 int mdev_create(struct mdev_type *type, const char *spec, size_t len, struct umdev_mdev **ret);
+
+/* A device as its manager knew it when it ended. The texts are borrowed. */
+struct mdev_saved {
+	struct uuid uuid;
+	uint64_t order;
+	bool bound, opened;
+	uint32_t group, vfio; /* numbers, if bound; another one when it is taken */
+	const char *failed;   /* MDEV_FAILED, and why; or NULL */
+	unsigned n_settings;
+	struct core_setting settings[CORE_MAX_PARAMS];
+	struct core_setting pending; /* a live change that a worker was asked for; or key NULL */
+};
+/* mdev_create of a device that was there before: same checks, same numbers, idle or failed. The
+ * pending change is held as it was, and core_param_done is owed for it (ops->param_live is not
+ * called); one that is not possible any more is forgotten. */
+int mdev_restore(struct mdev_type *type, const struct mdev_saved *saved, struct umdev_mdev **ret);
+
 enum mdev_remove_how {
 	MDEV_REMOVE,       /* EBUSY while in use, or waits with remove=wait */
 	MDEV_REMOVE_FORCE, /* surprise removal */

@@ -39,13 +39,15 @@ static int group_publish(struct mdev_group *group)
 	return group->devices && group->class_link ? 0 : -ENOMEM;
 }
 
-/* p2p: NULL for types without it. */
-static int group_new(struct core *core, const struct uuid *p2p, struct mdev_group **ret)
+/* p2p: NULL for types without it. A number that the machine's groups have now is below ours. */
+static int group_new(struct core *core, const struct uuid *p2p, uint32_t number,
+		     struct mdev_group **ret)
 {
 	struct mdev_group *group = calloc(1, sizeof(*group));
 	int error;
 
-	if (!group || number_take(&core->group_numbers, &group->number) < 0) {
+	if (!group ||
+	    number_take_at(&core->group_numbers, number - core->first_group, &group->number) < 0) {
 		free(group);
 		return -ENOMEM;
 	}
@@ -84,13 +86,13 @@ static struct mdev_group *group_find(const struct core *core, const struct uuid 
 	return node ? container_of(node, struct mdev_group, hash_node) : NULL;
 }
 
-static int group_add_or_new(struct umdev_mdev *mdev, const struct uuid *p2p)
+static int group_add_or_new(struct umdev_mdev *mdev, const struct uuid *p2p, uint32_t number)
 {
 	struct mdev_group *group = p2p ? group_find(mdev->core, p2p) : NULL;
 	int error = 0;
 
 	if (!group)
-		error = group_new(mdev->core, p2p, &group);
+		error = group_new(mdev->core, p2p, number, &group);
 	if (!error)
 		error = group_add(group, mdev);
 	if (error < 0 && group && !group->n_members)
@@ -98,15 +100,15 @@ static int group_add_or_new(struct umdev_mdev *mdev, const struct uuid *p2p)
 	return error;
 }
 
-int group_enter(struct umdev_mdev *mdev)
+int group_enter(struct umdev_mdev *mdev, uint32_t number)
 {
 	struct uuid p2p;
 	int index = mdev->type->info->p2p;
 
 	if (index < 0)
-		return group_add_or_new(mdev, NULL);
+		return group_add_or_new(mdev, NULL, number);
 	uuid_parse(mdev_param(mdev, (unsigned)index)->text, UUID_TEXT - 1, &p2p);
-	return group_add_or_new(mdev, &p2p);
+	return group_add_or_new(mdev, &p2p, number);
 }
 
 static void group_remove(struct mdev_group *group, struct umdev_mdev *mdev)
@@ -169,7 +171,7 @@ int group_move(struct umdev_mdev *mdev, const struct uuid *p2p)
 		return 0;
 	}
 	list_remove(&mdev->group_node);
-	error = group_add_or_new(mdev, p2p);
+	error = group_add_or_new(mdev, p2p, GROUP_ANY);
 	if (error < 0) {
 		list_append(&old->members, &mdev->group_node);
 		return error;

@@ -14,6 +14,7 @@
 
 struct core;
 struct umdev_mdev;
+struct umdev_parent;
 struct tree_node;
 
 struct mdev_group {
@@ -34,8 +35,9 @@ struct mdev_group {
 };
 
 /* Puts mdev in the group of its peer_to_peer_resource_uuid (which passed group_may_join), or in a
- * new one of its own. 0 / -ENOMEM, -ENOSPC. */
-int group_enter(struct umdev_mdev *mdev);
+ * new one of its own, of that number if it is free. 0 / -ENOMEM, -ENOSPC. */
+#define GROUP_ANY UINT32_MAX
+int group_enter(struct umdev_mdev *mdev, uint32_t number);
 /* Takes mdev out; the group goes with its last member. No-op when it is in none. */
 void group_leave(struct umdev_mdev *mdev);
 /* Would a device of parent be let into the group of this value? 0 when there is none yet;

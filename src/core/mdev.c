@@ -104,17 +104,19 @@ static void vfio_name(const struct umdev_mdev *mdev, char *buf, size_t size)
 	str_format(buf, size, "vfio%u", mdev->vfio_number);
 }
 
-/* What a device has while its driver is bound: group, number, links. */
-static int publish_bound(struct umdev_mdev *mdev)
+/* What a device has while its driver is bound: group, number, links. saved: NULL, or whose numbers
+ * are wanted. */
+static int publish_bound(struct umdev_mdev *mdev, const struct mdev_saved *saved)
 {
 	struct core *core = mdev->core;
 	struct umdev_parent *parent = mdev->parent;
 	char name[24], target[256];
 	int error;
 
-	error = group_enter(mdev);
+	error = group_enter(mdev, saved ? saved->group : GROUP_ANY);
 	if (!error)
-		error = number_take(&core->vfio_numbers, &mdev->vfio_number);
+		error = number_take_at(&core->vfio_numbers, saved ? saved->vfio : UINT32_MAX,
+				       &mdev->vfio_number);
 	if (error < 0)
 		return error;
 	mdev->bound = true;
@@ -303,8 +305,10 @@ static int check_unique(const struct umdev_mdev *mdev)
 	return error;
 }
 
-static int mdev_make(struct umdev_mdev *mdev)
+/* saved: NULL for a new device. One that was not bound gets no directory, group and number. */
+static int mdev_make(struct umdev_mdev *mdev, const struct mdev_saved *saved)
 {
+	bool bound = !saved || saved->bound;
 	const struct umdev_parent_driver *driver = mdev->parent->driver;
 	int error = take_units(mdev);
 
@@ -316,17 +320,38 @@ static int mdev_make(struct umdev_mdev *mdev)
 		return error;
 	list_append(&mdev->parent->mdevs, &mdev->parent_node);
 	mdev->parent->n_mdevs++;
-	error = start_listening(mdev);
+	error = bound ? start_listening(mdev) : 0;
 	if (!error && driver->mdev_create)
 		error = driver->mdev_create(mdev);
 	mdev->made = !error;
 	if (!error)
 		error = publish(mdev);
-	if (!error)
-		error = publish_bound(mdev);
+	if (!error && bound)
+		error = publish_bound(mdev, saved);
 	if (error < 0 && mdev->dir)
 		unpublish(mdev);
 	return error;
+}
+
+/* error: of giving it its values. On failure mdev is freed. */
+static int mdev_complete(struct umdev_mdev *mdev, const struct mdev_saved *saved, int error)
+{
+	if (!error)
+		error = check_settings(mdev);
+	if (!error)
+		error = mdev_make(mdev, saved);
+	if (error < 0) {
+		mdev_unmake(mdev);
+		mdev_free(mdev);
+		return error;
+	}
+	if (mdev->order > mdev->core->last_order)
+		mdev->core->last_order = mdev->order;
+	mdev_event(mdev, CORE_MDEV_ADDED, NULL);
+	if (mdev->bound)
+		mdev_event(mdev, CORE_MDEV_BOUND, NULL);
+	mdev_set_state(mdev, MDEV_IDLE, NULL);
+	return 0;
 }
 
 int mdev_create(struct mdev_type *type, const char *text, size_t len, struct umdev_mdev **ret)
@@ -340,19 +365,48 @@ int mdev_create(struct mdev_type *type, const char *text, size_t len, struct umd
 	mdev = mdev_new(type, &spec.uuid);
 	if (!mdev)
 		return -ENOMEM;
-	error = parse_settings(mdev, &spec);
+	mdev->order = mdev->core->last_order + 1;
+	error = mdev_complete(mdev, NULL, parse_settings(mdev, &spec));
 	if (!error)
-		error = check_settings(mdev);
-	if (!error)
-		error = mdev_make(mdev);
-	if (error < 0) {
-		mdev_unmake(mdev);
-		mdev_free(mdev);
-		return error;
+		*ret = mdev;
+	return error;
+}
+
+static int restore_settings(struct umdev_mdev *mdev, const struct mdev_saved *saved)
+{
+	const struct core_type *info = mdev->type->info;
+	struct umdev_value value;
+	int error = 0;
+
+	for (unsigned i = 0; i < saved->n_settings && !error; i++) {
+		const struct core_setting *s = &saved->settings[i];
+		int index = param_index(info, s->key);
+
+		if (index < 0)
+			return index;
+		error = value_parse(info->params[index], s->value, strlen(s->value), &value);
+		if (!error)
+			error = param_store(mdev, (unsigned)index, &value);
 	}
-	mdev_event(mdev, CORE_MDEV_ADDED, NULL);
-	mdev_event(mdev, CORE_MDEV_BOUND, NULL);
-	mdev_set_state(mdev, MDEV_IDLE, NULL);
+	return error;
+}
+
+int mdev_restore(struct mdev_type *type, const struct mdev_saved *saved, struct umdev_mdev **ret)
+{
+	struct umdev_mdev *mdev = mdev_new(type, &saved->uuid);
+	int error;
+
+	if (!mdev)
+		return -ENOMEM;
+	mdev->order = saved->order;
+	error = mdev_complete(mdev, saved, restore_settings(mdev, saved));
+	if (error < 0)
+		return error;
+	mdev->opened = saved->opened;
+	if (saved->failed)
+		core_failed(mdev, saved->failed);
+	if (saved->pending.key && param_restore_pending(mdev, &saved->pending) < 0)
+		err_clear();
 	*ret = mdev;
 	return 0;
 }
@@ -442,7 +496,7 @@ int mdev_bind(struct umdev_mdev *mdev)
 	if (!error)
 		error = start_listening(mdev);
 	if (!error)
-		error = publish_bound(mdev);
+		error = publish_bound(mdev, NULL);
 	if (error < 0) {
 		unpublish_bound(mdev);
 		stop_listening(mdev);

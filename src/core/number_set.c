@@ -33,6 +33,22 @@ int number_take(struct number_set *set, uint32_t *ret)
 	return 0;
 }
 
+int number_take_at(struct number_set *set, uint32_t number, uint32_t *ret)
+{
+	uint64_t bit = UINT64_C(1) << (number % 64);
+
+	if (number > NUMBER_MAX)
+		return number_take(set, ret);
+	while (number / 64 >= set->n_words)
+		if (grow(set) < 0)
+			return -ENOMEM;
+	if (set->words[number / 64] & bit)
+		return number_take(set, ret);
+	set->words[number / 64] |= bit;
+	*ret = number;
+	return 0;
+}
+
 void number_put(struct number_set *set, uint32_t number)
 {
 	uint64_t bit = UINT64_C(1) << (number % 64);

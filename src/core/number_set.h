@@ -13,6 +13,9 @@ struct number_set {
 
 /* Lowest free number. 0 / -ENOMEM. */
 int number_take(struct number_set *set, uint32_t *ret);
+/* `number` if it is free and at most NUMBER_MAX, else the lowest free one. 0 / -ENOMEM. */
+#define NUMBER_MAX (1u << 20)
+int number_take_at(struct number_set *set, uint32_t number, uint32_t *ret);
 void number_put(struct number_set *set, uint32_t number);
 void number_set_fini(struct number_set *set);
 

@@ -238,6 +238,7 @@ static int change_ask(struct change *c, struct attr_wait *wait)
 		*copy = *c->value;
 		mdev->param_value = copy;
 		mdev->param_pending = c->index;
+		mdev_dirty(mdev); /* first: a restart must know what the worker may be told */
 		error = mdev->core->ops->param_live(mdev->core->ops_arg, mdev,
 						    mdev->type->info->params[c->index], copy);
 	}
@@ -245,6 +246,7 @@ static int change_ask(struct change *c, struct attr_wait *wait)
 		free(copy);
 		mdev->param_value = NULL;
 		change_end(c, false);
+		mdev_dirty(mdev);
 		return error;
 	}
 	if (wait)
@@ -351,11 +353,36 @@ void core_param_done(struct umdev_mdev *mdev, int error)
 	value = TAKE(mdev->param_value);
 	if (error) {
 		change_end(&c, false);
+		mdev_dirty(mdev);
 		result = -error;
 	} else {
 		result = change_commit(&c);
 	}
 	attr_done(&mdev->param_wait, result);
+}
+
+int param_restore_pending(struct umdev_mdev *mdev, const struct core_setting *pending)
+{
+	const struct core_type *info = mdev->type->info;
+	_cleanup_free_ struct umdev_value *value = calloc(1, sizeof(*value));
+	struct change c = { .mdev = mdev, .value = value };
+	int error, index = value ? param_index(info, pending->key) : -ENOMEM;
+
+	if (index < 0)
+		return index;
+	if (info->params[index]->writable != UMDEV_W_LIVE || (unsigned)index < info->n_standard)
+		return err_set(-EINVAL, "%s cannot change while it is used", pending->key);
+	c.index = (unsigned)index;
+	error = param_parse(info->params[index], pending->value, strlen(pending->value), value);
+	if (!error)
+		error = param_reserve(mdev, c.index);
+	if (!error)
+		error = change_begin(&c);
+	if (error < 0)
+		return error;
+	mdev->param_pending = c.index;
+	mdev->param_value = TAKE(value);
+	return 0;
 }
 
 void param_abandon(struct umdev_mdev *mdev)

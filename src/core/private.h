@@ -63,6 +63,8 @@ int param_check_unique(const struct umdev_mdev *mdev, unsigned index,
 /* param_set for a parameter that was looked up. */
 int param_set_index(struct umdev_mdev *mdev, unsigned index, const char *text, size_t len,
 		    struct attr_wait *wait);
+/* Holds a change that waited for a worker when the manager ended. 0 / -errno */
+int param_restore_pending(struct umdev_mdev *mdev, const struct core_setting *pending);
 /* The device goes away: a change that waits for a worker is answered. */
 void param_abandon(struct umdev_mdev *mdev);
 

@@ -414,7 +414,7 @@ int control_open(struct manager *m, struct control **ret)
 	control->fd = service_take_socket();
 	control->inherited = control->fd >= 0;
 	if (control->fd == -ENOENT)
-		control->fd = sock_listen(path, 0660);
+		control->fd = sock_relisten(path, 0660);
 	r = control->fd;
 	if (r >= 0)
 		r = loop_add(&m->loop, &control->source, control->fd, EPOLLIN, accept_client);
@@ -440,7 +440,7 @@ void control_close(struct control *control)
 		client_free(c);
 	loop_remove(&control->source);
 	close(control->fd);
-	if (!control->inherited)
+	if (!control->inherited && !control->manager->keep)
 		unlink(control->path);
 	free(control->path);
 	free(control);

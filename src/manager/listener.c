@@ -85,7 +85,8 @@ static bool is_room_near(const struct listener *l)
 	const struct mdev_group *group = l->mdev->group;
 
 	if (l->mdev->connected)
-		return has_hung_up(l->client_fd);
+		/* Of a client that a manager before us let in, nothing is known: ask its worker. */
+		return l->client_fd < 0 || has_hung_up(l->client_fd);
 	return group && group->n_connected && sock_peer_is_dead(&group->owner);
 }
 
@@ -126,12 +127,15 @@ static int admit(struct listener *l, int fd, const struct sock_peer *peer)
 	w = group_worker(mdev->group);
 	if (!w)
 		return worker_start(l->manager, mdev->group);
-	if (!worker_is_ready(w) || l->worker != w)
+	if (!worker_takes(w, mdev))
 		return 0;
-	r = worker_connect(w, mdev, fd);
-	if (r < 0)
-		return r;
+	/* In this order: what is written down is never less than what the worker has. */
 	core_connected(mdev, peer);
+	r = worker_connect(w, mdev, fd);
+	if (r < 0) {
+		core_closed(mdev);
+		return r;
+	}
 	log_info("device %s: connected by pid %d (uid %u)", mdev->uuid_text, (int)peer->pid,
 		 (unsigned)peer->uid);
 	return 1;
@@ -222,22 +226,21 @@ void listener_drop_client(struct listener *l)
 /* ---- the directory ---- */
 
 /* What drivers left there, then the directory itself. Nothing of ours is a directory. */
-static void remove_dir(struct umdev_mdev *mdev)
+void listener_remove_dir(const char *path)
 {
-	int fd = fcntl(mdev->dir_fd, F_DUPFD_CLOEXEC, 0);
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
 	const struct dirent *entry;
 
 	if (dir) {
 		while ((entry = readdir(dir)))
-			unlinkat(mdev->dir_fd, entry->d_name, 0); /* "." and "..": EISDIR */
+			unlinkat(fd, entry->d_name, 0); /* "." and "..": EISDIR */
 		closedir(dir);
 	} else if (fd >= 0) {
 		close(fd);
 	}
-	if (rmdir(mdev->dir_path) < 0)
-		log_warning("device %s: cannot remove %s: %s", mdev->uuid_text, mdev->dir_path,
-			    strerror(errno));
+	if (rmdir(path) < 0)
+		log_warning("cannot remove %s: %s", path, strerror(errno));
 }
 
 static int make_dir(struct manager *m, struct umdev_mdev *mdev)
@@ -267,7 +270,7 @@ static int start_listening(struct listener *l)
 
 	if (!path)
 		return -ENOMEM;
-	l->fd = sock_listen(path, 0600);
+	l->fd = own ? sock_listen(path, 0600) : sock_relisten(path, 0600);
 	r = l->fd;
 	if (r >= 0)
 		r = loop_add(&l->manager->loop, &l->source, l->fd, EPOLLIN, accept_some);
@@ -321,7 +324,7 @@ void listener_close(struct listener *l)
 		close_peer(l->waiting_fd, &l->waiting_peer);
 	listener_drop_client(l);
 	if (mdev->dir_fd >= 0) {
-		remove_dir(mdev);
+		listener_remove_dir(mdev->dir_path);
 		close(take_fd(&mdev->dir_fd));
 	}
 	free(TAKE(mdev->dir_path));

@@ -43,6 +43,9 @@ int listener_open(struct manager *m, struct umdev_mdev *mdev);
 /* Removes socket and directory; whoever waits is closed. Accepts NULL. */
 void listener_close(struct listener *l);
 
+/* Removes the directory of a device and what drivers left there. */
+void listener_remove_dir(const char *path);
+
 /* Takes a connection that came another way (umdevd --one --fd). */
 void listener_adopt(struct listener *l, int fd);
 /* The worker, the owner or the state changed: look at who waits again, from the loop. */

@@ -23,8 +23,10 @@ static const char usage[] =
 	"umdevd: mediated devices in user space\n"
 	"\n"
 	"  umdevd [--debug]\n"
-	"      Runs in the foreground until SIGTERM or SIGINT. Paths: $UMDEV_RUN, $UMDEV_CONFIG,\n"
-	"      $UMDEV_STATE; defaults and everything else: umdevd(8).\n"
+	"      Runs in the foreground. SIGINT removes all devices; SIGTERM leaves them and their\n"
+	"      clients to the next umdevd. Paths: $UMDEV_RUN, $UMDEV_CONFIG, $UMDEV_STATE; "
+	"defaults\n"
+	"      and everything else: umdevd(8).\n"
 	"  umdevd --one DRIVER TYPE [KEY=VALUE...] --socket PATH | --fd N\n"
 	"      Serves one device. --socket: to one client after the other, until it is told to\n"
 	"      stop. --fd: to the client of that descriptor; exits when it leaves.\n"
@@ -165,6 +167,7 @@ struct signals {
 	int fd;
 };
 
+/* ^C ends everything. A service manager that stops us, or a terminal that closes, ends us alone. */
 static void stop_by_signal(struct loop_fd *source, uint32_t revents)
 {
 	struct signals *s = container_of(source, struct signals, source);
@@ -176,7 +179,10 @@ static void stop_by_signal(struct loop_fd *source, uint32_t revents)
 		log_info("stopping: %s", strsignal((int)info.ssi_signo));
 		service_notify(s->service, "STOPPING=1");
 	}
-	manager_stop(s->manager, 0);
+	if (info.ssi_signo == SIGINT || s->manager->options.one)
+		manager_stop(s->manager, 0);
+	else
+		manager_leave(s->manager);
 }
 
 static int catch_signals(struct signals *s, struct manager *m)
@@ -240,7 +246,10 @@ static int run(const struct command *c)
 	if (c->manager.one)
 		one_fini(&m);
 	config_close(&m.config);
-	return r ? EXIT_FAILURE : EXIT_SUCCESS;
+	r = r ? EXIT_FAILURE : EXIT_SUCCESS;
+	if (m.keep)
+		exit(r); /* with the model as it is */
+	return r;
 }
 
 int main(int argc, char **argv)

@@ -17,6 +17,7 @@
 #include "fuse/fuse.h"
 #include "manager/control.h"
 #include "manager/listener.h"
+#include "manager/restart.h"
 #include "manager/worker_proc.h"
 
 #define NS_PER_S 1000000000ull
@@ -93,10 +94,17 @@ static void op_event(void *arg, const struct core_event *event)
 {
 	struct manager *m = arg;
 
-	if (!m->options.one)
+	if (!m->options.one && !m->restoring)
 		log_event(event);
+	if (event->type == CORE_MDEV_REMOVED)
+		restart_forget(m, event->mdev);
 	if (m->control)
 		control_event(m->control, event);
+}
+
+static void op_dirty(void *arg, struct umdev_mdev *mdev)
+{
+	restart_save(arg, mdev);
 }
 
 static const struct core_ops core_ops = {
@@ -106,6 +114,7 @@ static const struct core_ops core_ops = {
 	.param_live = op_param_live,
 	.disconnect = op_disconnect,
 	.event = op_event,
+	.dirty = op_dirty,
 };
 
 /* ---- parents that are kept ---- */
@@ -245,6 +254,7 @@ int manager_init(struct manager *m)
 {
 	int r;
 
+	m->keep = !m->options.one;
 	raise_limits();
 	m->spare_fd = open_spare();
 	list_init(&m->workers);
@@ -260,7 +270,11 @@ int manager_init(struct manager *m)
 		r = make_run_dir(m, "worker");
 	if (r < 0 || m->options.one)
 		return r;
+	r = restart_open(m);
+	if (r < 0)
+		return r;
 	config_load_parents(&m->config, restore_parent, m);
+	restart_restore(m);
 	mount_tree(m);
 	return control_open(m, &m->control);
 }
@@ -283,6 +297,7 @@ void manager_stop(struct manager *m, int exit_code)
 	if (m->stopping)
 		return;
 	m->stopping = true;
+	m->keep = false;
 	m->exit_code = exit_code;
 	list_for_each(w, &m->workers, node)
 		worker_stop(w);
@@ -290,6 +305,14 @@ void manager_stop(struct manager *m, int exit_code)
 		loop_stop(&m->loop, exit_code);
 	else
 		loop_timer_arm(&m->loop, &m->farewell, FAREWELL_S * NS_PER_S, waited_enough);
+}
+
+void manager_leave(struct manager *m)
+{
+	if (m->stopping)
+		return;
+	m->stopping = true;
+	loop_stop(&m->loop, 0);
 }
 
 void manager_worker_gone(struct manager *m, bool clean)
@@ -317,6 +340,8 @@ void manager_fini(struct manager *m)
 	loop_timer_cancel(&m->farewell);
 	control_close(TAKE(m->control));
 	fuse_door_close(TAKE(m->door));
+	if (m->keep)
+		return;
 	if (m->core.ops) {
 		list_for_each_safe(parent, next, &m->core.parents, node)
 			parent_remove(parent);
@@ -325,6 +350,8 @@ void manager_fini(struct manager *m)
 	remove_run_dir(m, "dev");
 	remove_run_dir(m, "worker");
 	remove_run_dir(m, "sys");
+	remove_run_dir(m, "state");
+	restart_close(m);
 	loop_fini(&m->loop);
 	close(m->spare_fd);
 }

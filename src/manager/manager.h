@@ -37,23 +37,30 @@ struct manager {
 	int spare_fd;               /* for the moment when no descriptor is free */
 	uint64_t shed_ns;           /* when that was last logged */
 	struct loop_timer farewell; /* stopping: when the workers have had their time */
+	int state_fd;               /* $UMDEV_RUN/state; -1: nothing is kept for a successor */
+	bool restoring;             /* what happens is not news and is written already */
+	bool keep;                  /* devices and workers stay when this process ends */
 	bool stopping;              /* no connection is admitted any more */
 	int exit_code;              /* stopping: of the loop */
 };
-#define MANAGER_INIT                                                     \
-	{                                                                \
-		.config = CONFIG_INIT, .loop = LOOP_INIT, .spare_fd = -1 \
+#define MANAGER_INIT                                                                     \
+	{                                                                                \
+		.config = CONFIG_INIT, .loop = LOOP_INIT, .spare_fd = -1, .state_fd = -1 \
 	}
 
 /* Drivers this umdevd was built with; manager/parents.c. NULL-terminated. */
 extern const struct umdev_parent_driver *const parent_drivers[];
 
-/* Opens everything; kept parents are back, clients may come. m->options is set and m->config is
- * open. 0 / -errno (text left). */
+/* Opens everything; kept parents and what an umdevd before us left are back, clients may come.
+ * m->options is set and m->config is open. 0 / -errno (text left). */
 int manager_init(struct manager *m);
 /* Ends workers (clients see their connection close), then the loop with exit_code. May repeat. */
 void manager_stop(struct manager *m, int exit_code);
-/* After the loop: removes parents, devices, sockets and the mount. Accepts a half-built one. */
+/* Ends the loop; devices, workers and their clients stay for a successor. */
+void manager_leave(struct manager *m);
+/* After the loop: removes parents, devices, sockets and the mount; with m->keep only what a
+ * successor makes anew, and the caller exits: the model is not taken apart, because drivers would
+ * take back what must stay. Accepts a half-built one. */
 void manager_fini(struct manager *m);
 /* sock_accept; without a free descriptor the connection is closed instead of waking us for ever. */
 int manager_accept(struct manager *m, int listen_fd);

@@ -31,6 +31,14 @@ static void on_closed(struct worker *w, struct worker_member *member, const char
 	core_closed(mdev);
 }
 
+/* An adopted worker has said that nobody is connected. */
+static void on_greeted(struct worker_member *member)
+{
+	member->owes_closed = false;
+	if (member->mdev)
+		listener_retry(member->mdev->manager);
+}
+
 static void on_resumed(struct worker *w, int signal, unsigned lives)
 {
 	log_warning("group %u: its worker was killed by signal %d and goes on (life %u)", w->group,
@@ -91,9 +99,11 @@ static int on_member_frame(struct worker *w, const struct mw_frame *f)
 		return -EPROTO;
 	switch (f->type) {
 	case MW_CLOSED:
-		r = member->connected ? mw_get_closed(f, &closed) : -EPROTO;
-		if (r == 0)
+		r = member->connected || member->owes_closed ? mw_get_closed(f, &closed) : -EPROTO;
+		if (r == 0 && member->connected)
 			on_closed(w, member, closed.text);
+		else if (r == 0)
+			on_greeted(member);
 		return r;
 	case MW_PARAM_DONE:
 		r = mw_get_param_done(f, &error);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <umdev/cleanup.h>
@@ -20,9 +21,13 @@
 #include "core/resources.h"
 #include "manager/listener.h"
 #include "manager/manager.h"
+#include "manager/restart.h"
+
+#ifndef PIDFD_SIGNAL_PROCESS_GROUP
+#define PIDFD_SIGNAL_PROCESS_GROUP (1u << 2)
+#endif
 
 #define NS_PER_MS 1000000ull
-#define READY_MS 5000  /* exec, load, allocate: some ms; QEMU waits 5 s for its first answer */
 #define STOP_MS 3000   /* as long as a quiesce may take */
 #define FORCE_MS 2000  /* surprise removal */
 #define ASK_MS 10000   /* between two requests to a client to leave */
@@ -33,11 +38,26 @@
 
 /* ---- the end ---- */
 
+/* Keeper and worker; by the descriptor where the kernel can (Linux 6.9), because the number of an
+ * adopted one may belong to others once it is gone. */
+static void kill_group(const struct worker *w)
+{
+	if (pidfd_send_signal(w->pidfd, SIGKILL, NULL, PIDFD_SIGNAL_PROCESS_GROUP) == 0 ||
+	    errno == ESRCH)
+		return;
+	if (w->adopted)
+		pidfd_send_signal(w->pidfd, SIGKILL, NULL, 0); /* its worker dies with it */
+	else
+		kill(-w->pid, SIGKILL);
+}
+
 /* How the process ended, for people. */
 static void describe_exit(const struct worker *w, const siginfo_t *info, char *buf, size_t size)
 {
 	if (w->why[0])
 		str_format(buf, size, "%s", w->why);
+	else if (w->adopted)
+		str_format(buf, size, "its worker, which an umdevd before this one started, ended");
 	else if (info->si_code == CLD_EXITED)
 		str_format(buf, size, "its worker exited with status %d", info->si_status);
 	else
@@ -51,7 +71,8 @@ static void release_member(struct worker *w, struct worker_member *member, bool 
 {
 	struct umdev_mdev *mdev = TAKE(member->mdev);
 	struct listener *l = mdev->manager;
-	bool concerned = member->connected || !w->pong_ns; /* never ready: nobody can be served */
+	/* Of one that we started and that was never ready: nobody can be served. */
+	bool concerned = member->connected || (!w->pong_ns && !w->adopted);
 
 	loop_timer_cancel(&member->param_deadline);
 	loop_timer_cancel(&member->stop_deadline);
@@ -92,14 +113,18 @@ static void reaped(struct loop_fd *source, uint32_t revents)
 	char text[256];
 	bool clean;
 
-	kill(-w->pid, SIGKILL); /* a keeper that was killed leaves its worker behind */
-	if (waitid(P_PID, (id_t)w->pid, &info, WEXITED | WNOHANG) < 0 || !info.si_pid)
+	kill_group(w); /* a keeper that was killed leaves its worker behind */
+	if (!w->adopted &&
+	    (waitid(P_PID, (id_t)w->pid, &info, WEXITED | WNOHANG) < 0 || !info.si_pid))
 		return;
 	link_drain(&w->link); /* its last words */
-	clean = w->state == MW_STOPPING;
+	/* One that nobody managed goes when its last client does. */
+	clean = w->state == MW_STOPPING || (w->adopted && !w->pong_ns && !w->why[0]);
 	describe_exit(w, &info, text, sizeof(text));
 	if (!clean)
 		log_error("group %u: %s", w->group, text);
+	else if (w->adopted && !w->pong_ns)
+		log_warning("group %u: its worker ended while no umdevd ran", w->group);
 	forget_process(w);
 	for (unsigned i = 0; i < w->n_members; i++) {
 		if (w->members[i].mdev)
@@ -122,7 +147,7 @@ void worker_kill(struct worker *w, const char *format, ...)
 	link_close(&w->link);
 	loop_timer_cancel(&w->deadline);
 	loop_timer_cancel(&w->watchdog);
-	kill(-w->pid, SIGKILL);
+	kill_group(w);
 }
 
 /* ---- deadlines ---- */
@@ -131,7 +156,7 @@ static void ready_too_late(struct loop_timer *timer)
 {
 	struct worker *w = container_of(timer, struct worker, deadline);
 
-	worker_kill(w, "its worker was not ready within %d s", READY_MS / 1000);
+	worker_kill(w, "its worker was not ready within %d s", WORKER_READY_MS / 1000);
 }
 
 static void stop_too_late(struct loop_timer *timer)
@@ -140,7 +165,7 @@ static void stop_too_late(struct loop_timer *timer)
 
 	log_warning("group %u: its worker did not stop within %d s: killed", w->group,
 		    STOP_MS / 1000);
-	kill(-w->pid, SIGKILL); /* still MW_STOPPING: the devices are not to blame */
+	kill_group(w); /* still MW_STOPPING: the devices are not to blame */
 }
 
 static void exit_too_late(struct loop_timer *timer)
@@ -168,31 +193,23 @@ static void force_too_late(struct loop_timer *timer)
 
 /* ---- sending ---- */
 
-/* May be over when the next client comes. */
-static bool is_shortage(int error)
+void worker_unreachable(struct worker *w, int error)
 {
-	return error == -ENOMEM || error == -EAGAIN || error == -EMFILE || error == -ENFILE ||
-	       error == -ENOSPC;
-}
-
-static void unreachable(struct worker *w, int error)
-{
-	if (!is_shortage(error)) {
+	if (!worker_is_shortage(error)) {
 		worker_kill(w, "its worker cannot be reached: %s", strerror(-error));
 		return;
 	}
 	log_warning("group %u: its worker must go: %s", w->group, strerror(-error));
 	w->state = MW_STOPPING; /* the devices are not to blame */
-	kill(-w->pid, SIGKILL);
+	kill_group(w);
 }
 
-static void send_frame(struct worker *w, const uint8_t *frame, int len, const int *fds,
-		       unsigned n_fds)
+void worker_send(struct worker *w, const uint8_t *frame, int len, const int *fds, unsigned n_fds)
 {
 	int r = link_send(&w->link, frame, len, fds, n_fds);
 
 	if (r < 0 && r != -ENOTCONN)
-		unreachable(w, r);
+		worker_unreachable(w, r);
 }
 
 static void watch(struct loop_timer *timer)
@@ -207,7 +224,7 @@ static void watch(struct loop_timer *timer)
 	}
 	loop_timer_arm(&w->manager->loop, &w->watchdog, PING_MS * NS_PER_MS, watch);
 	len = mw_put_plain(frame, sizeof(frame), MW_PING, 0, ++w->serial);
-	send_frame(w, frame, len, NULL, 0);
+	worker_send(w, frame, len, NULL, 0);
 }
 
 static struct worker_member *find_member(struct worker *w, const struct umdev_mdev *mdev)
@@ -224,9 +241,11 @@ static unsigned member_index(const struct worker_member *member)
 	return (unsigned)(member - member->worker->members);
 }
 
-bool worker_is_ready(const struct worker *w)
+bool worker_takes(struct worker *w, const struct umdev_mdev *mdev)
 {
-	return w->state == MW_READY;
+	const struct worker_member *member = find_member(w, mdev);
+
+	return w->state == MW_READY && member && !member->owes_closed;
 }
 
 bool worker_serves(const struct worker *w)
@@ -279,7 +298,7 @@ static void send_param(struct worker_member *member)
 	loop_timer_arm(&w->manager->loop, &member->param_deadline, PARAM_MS * NS_PER_MS,
 		       param_too_late);
 	len = mw_put_param_set(frame, sizeof(frame), member_index(member), w->serial, &change);
-	send_frame(w, frame, len, NULL, 0);
+	worker_send(w, frame, len, NULL, 0);
 }
 
 int worker_param_set(struct worker *w, struct umdev_mdev *mdev)
@@ -304,7 +323,7 @@ static void ask(struct loop_timer *timer)
 
 	loop_timer_arm(&w->manager->loop, timer, ASK_MS * NS_PER_MS, ask);
 	len = mw_put_stop(frame, sizeof(frame), member_index(member), MW_STOP_ASK, 0);
-	send_frame(w, frame, len, NULL, 0);
+	worker_send(w, frame, len, NULL, 0);
 }
 
 void worker_disconnect(struct worker *w, struct umdev_mdev *mdev, bool force)
@@ -314,6 +333,11 @@ void worker_disconnect(struct worker *w, struct umdev_mdev *mdev, bool force)
 	int len;
 
 	assert(member);
+	if (w->adopted && w->state == MW_STARTING) {
+		member->leaves = true;
+		member->forced |= force;
+		return;
+	}
 	if (w->state != MW_READY || !member->connected)
 		return; /* on its way down: CLOSED comes without us */
 	if (!force) {
@@ -323,7 +347,7 @@ void worker_disconnect(struct worker *w, struct umdev_mdev *mdev, bool force)
 	loop_timer_arm(&w->manager->loop, &member->stop_deadline, FORCE_MS * NS_PER_MS,
 		       force_too_late);
 	len = mw_put_stop(frame, sizeof(frame), member_index(member), MW_STOP_ABORT, FORCE_MS);
-	send_frame(w, frame, len, NULL, 0);
+	worker_send(w, frame, len, NULL, 0);
 }
 
 void worker_stop(struct worker *w)
@@ -333,11 +357,19 @@ void worker_stop(struct worker *w)
 
 	if (w->state != MW_STARTING && w->state != MW_READY)
 		return;
+	if (w->adopted && w->state == MW_STARTING) {
+		w->stop_wanted = true;
+		return;
+	}
 	w->state = MW_STOPPING;
+	for (unsigned i = 0; i < w->n_members; i++) {
+		if (w->members[i].mdev)
+			restart_save(w->manager, w->members[i].mdev);
+	}
 	loop_timer_cancel(&w->watchdog);
 	loop_timer_arm(&w->manager->loop, &w->deadline, STOP_MS * NS_PER_MS, stop_too_late);
 	len = mw_put_stop(frame, sizeof(frame), MW_ALL, MW_STOP_CLEAN, STOP_MS);
-	send_frame(w, frame, len, NULL, 0);
+	worker_send(w, frame, len, NULL, 0);
 }
 
 static void stop_if_idle(struct loop_defer *defer)
@@ -378,7 +410,7 @@ void worker_forget(struct worker *w, struct umdev_mdev *mdev)
 		worker_stop(w);
 }
 
-/* ---- the start ---- */
+/* ---- what becomes of it ---- */
 
 void worker_ready(struct worker *w)
 {
@@ -391,8 +423,15 @@ void worker_ready(struct worker *w)
 			continue;
 		if (w->members[i].param_under_way)
 			send_param(&w->members[i]);
+		if (w->members[i].leaves)
+			worker_disconnect(w, w->members[i].mdev, w->members[i].forced);
 		listener_retry(w->members[i].mdev->manager);
 	}
+	if (w->adopted)
+		log_info("group %u: its worker %d goes on with %u clients", w->group, (int)w->pid,
+			 w->n_connected);
+	if (w->adopted && (w->stop_wanted || !w->n_connected))
+		worker_stop(w);
 	worker_check_idle(w); /* after those */
 }
 
@@ -406,20 +445,25 @@ static void link_broken(struct worker_link *link, int error)
 	}
 	/* It has just exited or is about to: its status says more than we could. */
 	link_close(link);
+	if (w->adopted && w->state == MW_STARTING)
+		return; /* it did not want us yet: we are still trying */
 	if (w->state != MW_STOPPING)
 		loop_timer_arm(&w->manager->loop, &w->deadline, HANGUP_MS * NS_PER_MS,
 			       exit_too_late);
 }
 
-static struct worker *worker_new(struct manager *m, struct mdev_group *group)
+/* ---- the beginning ---- */
+
+struct worker *worker_new(struct manager *m, uint32_t group)
 {
 	struct worker *w = calloc(1, sizeof(*w));
-	struct umdev_mdev *mdev;
 
 	if (!w)
 		return NULL;
 	w->manager = m;
-	w->group = group->number;
+	w->group = group;
+	for (unsigned i = 0; i < MW_MAX_MEMBERS; i++)
+		w->members[i].worker = w;
 	w->state = MW_STARTING;
 	w->link = (struct worker_link){
 		.source = LOOP_FD_INIT,
@@ -428,92 +472,20 @@ static struct worker *worker_new(struct manager *m, struct mdev_group *group)
 		.broken = link_broken,
 	};
 	w->exit_source = (struct loop_fd)LOOP_FD_INIT;
-	list_for_each(mdev, &group->members, group_node) {
-		struct worker_member *member = &w->members[w->n_members++];
-
-		member->worker = w;
-		member->mdev = mdev;
-	}
 	return w;
 }
 
-/* Nothing came of it: the drivers take back what they had opened. */
-static void worker_undo(struct worker *w)
+int worker_watch(struct worker *w, pid_t pid, int pidfd)
 {
-	for (unsigned i = 0; i < w->n_members; i++) {
-		if (w->members[i].has_resources)
-			mdev_resources_end(w->members[i].mdev);
-	}
-	free(w);
-}
+	int r = loop_add(&w->manager->loop, &w->exit_source, pidfd, EPOLLIN, reaped);
 
-/* The process runs; from here on its end is what cleans up. 0 / -errno, then there is none. */
-static int adopt_child(struct worker *w, const struct worker_child *child)
-{
-	struct loop *loop = &w->manager->loop;
-	int r = loop_add(loop, &w->exit_source, child->pidfd, EPOLLIN, reaped);
-
-	if (r < 0) {
-		kill(-child->pid, SIGKILL);
-		waitpid(child->pid, NULL, 0); /* dies at once */
-		close(child->pidfd);
-		close(child->channel_fd);
-		return r;
-	}
-	w->pid = child->pid;
-	w->pidfd = child->pidfd;
-	list_append(&w->manager->workers, &w->node);
-	for (unsigned i = 0; i < w->n_members; i++)
-		((struct listener *)w->members[i].mdev->manager)->worker = w;
-	loop_timer_arm(loop, &w->deadline, READY_MS * NS_PER_MS, ready_too_late);
-	r = link_open(&w->link, loop, child->channel_fd);
 	if (r < 0)
-		unreachable(w, r);
-	return 0;
-}
-
-/* The program cannot be run: no connection will change that. */
-static void fail_members(struct mdev_group *group, int error)
-{
-	struct umdev_mdev *mdev, *next;
-	char text[ERR_TEXT];
-
-	str_format(text, sizeof(text), "%s", err_text(error));
-	log_error("group %u: %s", group->number, text);
-	list_for_each_safe(mdev, next, &group->members, group_node)
-		core_failed(mdev, text);
-	err_clear();
-	err_set(error, "%s", text);
-}
-
-int worker_start(struct manager *m, struct mdev_group *group)
-{
-	_cleanup_free_ struct worker_config *config = malloc(sizeof(*config));
-	struct worker *w = worker_new(m, group);
-	struct worker_child child;
-	int r;
-
-	if (!w || !config) {
-		free(w);
-		return -ENOMEM;
-	}
-	r = worker_make_config(w, config);
-	if (r < 0) {
-		worker_undo(w);
 		return r;
-	}
-	r = worker_spawn(m, w->group, &child);
-	if (r == 0)
-		r = adopt_child(w, &child);
-	else if (!is_shortage(r))
-		fail_members(group, r);
-	if (r < 0) {
-		while (config->n_fds)
-			close(config->fds[--config->n_fds]);
-		worker_undo(w);
-		return r;
-	}
-	log_debug("group %u: worker %d started", w->group, (int)child.pid);
-	send_frame(w, config->data, config->len, config->fds, config->n_fds);
+	w->pid = pid;
+	w->start = process_start(pid);
+	w->pidfd = pidfd;
+	list_append(&w->manager->workers, &w->node);
+	loop_timer_arm(&w->manager->loop, &w->deadline, WORKER_READY_MS * NS_PER_MS,
+		       ready_too_late);
 	return 0;
 }

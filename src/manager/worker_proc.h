@@ -10,15 +10,21 @@
  *   worker_start -> MW_STARTING -> READY -> MW_READY -> worker_stop -> MW_STOPPING -> exit
  *                        any of them -> worker_kill (deadline, broken rule) -> MW_DEAD -> exit
  * The struct lives until the process was reaped; only then its devices may be served anew.
+ *
+ * A worker outlives a manager that is killed or replaced. Its successor adopts it: same states,
+ * from MW_STARTING on, but it is met at its rendezvous socket, has its CONFIG, and says READY and
+ * which members have no client. It is no child of ours: nobody tells us how it ended.
  */
 #ifndef MANAGER_WORKER_PROC_H
 #define MANAGER_WORKER_PROC_H
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 #include "base/list.h"
 #include "base/loop.h"
+#include "manager/state_file.h"
 #include "manager/worker_link.h"
 #include "wire/mw.h"
 
@@ -35,6 +41,9 @@ struct worker_member {
 	bool param_under_way;    /* core_param_done is owed; sent when the worker is READY */
 	uint32_t param_serial;   /* of the PARAM_SET that was sent and not answered; 0: none */
 	struct loop_timer param_deadline, stop_deadline;
+	/* Of an adopted worker only: */
+	bool owes_closed; /* it will say CLOSED though nobody is connected; CONNECT waits for it */
+	bool leaves, forced; /* worker_disconnect was called before it was READY */
 };
 
 struct worker { /* owned by manager->workers */
@@ -42,11 +51,14 @@ struct worker { /* owned by manager->workers */
 	struct manager *manager;
 	uint32_t group; /* its number */
 	enum mw_state state;
-	pid_t pid; /* also its process group */
+	pid_t pid;        /* also its process group */
+	uint64_t start;   /* process_start() of it */
+	bool adopted;     /* a manager before us started it */
+	bool stop_wanted; /* adopted: to be stopped when it is READY */
 	int pidfd;
 	struct loop_fd exit_source;
 	struct loop_timer deadline; /* of READY, of STOP, of the exit after a hang-up */
-	struct loop_timer watchdog;
+	struct loop_timer watchdog; /* before READY of an adopted one: to try again to meet it */
 	struct loop_defer idle;
 	uint64_t pong_ns; /* last sign of life; 0: it was never ready */
 	uint32_t serial;
@@ -62,7 +74,8 @@ struct worker { /* owned by manager->workers */
  * listener_retry. 0 / -errno (text left): nothing changed, except that a program which cannot be
  * run makes the members FAILED. */
 int worker_start(struct manager *m, struct mdev_group *group);
-bool worker_is_ready(const struct worker *w);
+/* It is ready, and can be given a connection to mdev, one of its members. */
+bool worker_takes(struct worker *w, const struct umdev_mdev *mdev);
 /* It was configured and is not on its way out: what it was told is what a client will get. */
 bool worker_serves(const struct worker *w);
 /* Hands a duplicate of fd to mdev's member. 0 / -errno (text left) */
@@ -79,25 +92,34 @@ void worker_stop(struct worker *w);
 /* SIGKILL now; the rest follows when it is reaped. */
 void worker_kill(struct worker *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Between the files of it: worker_spawn.c makes the process, worker_proc.c owns its life,
- * worker_answers.c judges what it says. */
+/* The worker of that record, which a manager before us started; its members are added before the
+ * loop runs. NULL: it is gone, or no memory. */
+struct worker *worker_adopt(struct manager *m, const struct worker_record *record);
+/* connected: its client was served. -EINVAL (text left): the record cannot be true. */
+int worker_adopt_member(struct worker *w, const struct worker_record *record,
+			struct umdev_mdev *mdev, bool connected);
+/* False: no worker has mdev as a member. */
+bool worker_describe(const struct umdev_mdev *mdev, struct worker_record *ret);
+
+/* Between the files of it: worker_spawn.c makes the process, worker_adopt.c finds one,
+ * worker_proc.c owns its life, worker_answers.c judges what it says. */
 void worker_ready(struct worker *w); /* MW_STARTING -> MW_READY */
 void worker_frame_arrived(struct worker_link *link, const struct mw_frame *f);
-struct worker_child {
-	pid_t pid;
-	int pidfd, channel_fd; /* owned by the caller */
-};
-/* 0 / -errno (text left) */
-int worker_spawn(struct manager *m, uint32_t group, struct worker_child *ret);
+#define WORKER_READY_MS \
+	5000 /* exec, load, allocate: some ms; QEMU waits 5 s for its first answer */
+struct worker *worker_new(struct manager *m, uint32_t group); /* NULL: no memory */
+/* Queues a frame; fds are taken. A worker that cannot be sent to is ended. */
+void worker_send(struct worker *w, const uint8_t *frame, int len, const int *fds, unsigned n_fds);
+/* May an error be over when the next client comes? */
+static inline bool worker_is_shortage(int error)
+{
+	return error == -ENOMEM || error == -EAGAIN || error == -EMFILE || error == -ENFILE ||
+	       error == -ENOSPC;
+}
+/* Neither our fault nor its: ends it, by a failure of its devices or not. */
+void worker_unreachable(struct worker *w, int error);
+/* From now on its end is noticed and cleans up. 0 / -errno */
+int worker_watch(struct worker *w, pid_t pid, int pidfd);
 char *worker_rendezvous_path(struct manager *m, uint32_t group);
-/* The frame of CONFIG for the members, and its descriptors (taken over by the caller, resources
- * of members are marked). 0 / -errno (text left) */
-struct worker_config {
-	uint8_t data[MW_MAX];
-	int len;
-	unsigned n_fds;
-	int fds[MW_MAX_FDS];
-};
-int worker_make_config(struct worker *w, struct worker_config *ret);
 
 #endif

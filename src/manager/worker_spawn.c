@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What a worker starts with: its process with three descriptors, and its CONFIG. */
+/* The start of a worker: its process with three descriptors, and its CONFIG. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -12,17 +12,34 @@
 #include <unistd.h>
 #include <umdev/cleanup.h>
 #include "base/err.h"
+#include "base/log.h"
 #include "base/sock.h"
 #include "base/str.h"
 #include "core/core.h"
+#include "core/group.h"
 #include "core/resources.h"
+#include "manager/listener.h"
 #include "manager/manager.h"
+#include "manager/restart.h"
 #include "manager/worker_proc.h"
 
 /* Descriptors on their way to MW_FD_*: above all of those, so that placing one overwrites none. */
 #define HIGH_FD 16
 
 extern char **environ;
+
+struct child {
+	pid_t pid;
+	int pidfd, channel_fd; /* owned by the caller */
+};
+
+/* The frame of CONFIG for the members, and its descriptors. */
+struct config_frame {
+	uint8_t data[MW_MAX];
+	int len;
+	unsigned n_fds;
+	int fds[MW_MAX_FDS]; /* owned */
+};
 
 /* Consumes fd (-errno passes through). */
 static int lift(int fd)
@@ -103,7 +120,8 @@ char *worker_rendezvous_path(struct manager *m, uint32_t group)
 	return config_run_path(&m->config, "worker/%u", group);
 }
 
-int worker_spawn(struct manager *m, uint32_t group, struct worker_child *ret)
+/* 0 / -errno (text left) */
+static int spawn(struct manager *m, uint32_t group, struct child *ret)
 {
 	_cleanup_free_ char *path = worker_rendezvous_path(m, group);
 	_cleanup_close_ int ours = -1, theirs = -1, rendezvous_fd = -1, state_fd = -1;
@@ -130,7 +148,7 @@ int worker_spawn(struct manager *m, uint32_t group, struct worker_child *ret)
 		unlink(path);
 		return r;
 	}
-	*ret = (struct worker_child){ .pid = pid, .pidfd = pidfd_open(pid, 0) };
+	*ret = (struct child){ .pid = pid, .pidfd = pidfd_open(pid, 0) };
 	if (ret->pidfd < 0) {
 		r = -errno;
 		kill(-pid, SIGKILL);
@@ -159,7 +177,7 @@ static void put_params(const struct umdev_mdev *mdev, struct mw_member *out)
 
 /* Moves the descriptors of list into config. */
 static int put_resources(struct umdev_resources *list, struct mw_member *out,
-			 struct worker_config *config)
+			 struct config_frame *config)
 {
 	for (unsigned i = 0; i < list->n; i++) {
 		struct mw_resource *res = &out->resources[out->n_resources++];
@@ -179,7 +197,7 @@ static int put_resources(struct umdev_resources *list, struct mw_member *out,
 }
 
 static int put_member(struct worker_member *member, struct mw_member *out,
-		      struct worker_config *config)
+		      struct config_frame *config)
 {
 	struct umdev_mdev *mdev = member->mdev;
 	struct umdev_resources list;
@@ -199,7 +217,8 @@ static int put_member(struct worker_member *member, struct mw_member *out,
 	return r;
 }
 
-int worker_make_config(struct worker *w, struct worker_config *ret)
+/* Resources of members are marked. 0 / -errno (text left) */
+static int make_config(struct worker *w, struct config_frame *ret)
 {
 	_cleanup_free_ struct mw_member *members = calloc(w->n_members, sizeof(*members));
 	struct mw_config config = {
@@ -220,4 +239,87 @@ int worker_make_config(struct worker *w, struct worker_config *ret)
 	while (r < 0 && ret->n_fds)
 		close(ret->fds[--ret->n_fds]);
 	return r;
+}
+
+/* ---- both ---- */
+
+/* Nothing came of it: the drivers take back what they had opened. */
+static void worker_undo(struct worker *w)
+{
+	for (unsigned i = 0; i < w->n_members; i++) {
+		if (w->members[i].has_resources)
+			mdev_resources_end(w->members[i].mdev);
+	}
+	free(w);
+}
+
+/* The process runs; from here on its end is what cleans up. 0 / -errno, then there is none. */
+static int keep_child(struct worker *w, const struct child *child)
+{
+	int r = worker_watch(w, child->pid, child->pidfd);
+
+	if (r < 0) {
+		kill(-child->pid, SIGKILL);
+		waitpid(child->pid, NULL, 0); /* dies at once */
+		close(child->pidfd);
+		close(child->channel_fd);
+		return r;
+	}
+	for (unsigned i = 0; i < w->n_members; i++) {
+		((struct listener *)w->members[i].mdev->manager)->worker = w;
+		restart_save(w->manager, w->members[i].mdev); /* before it has a client */
+	}
+	r = link_open(&w->link, &w->manager->loop, child->channel_fd);
+	if (r < 0)
+		worker_unreachable(w, r);
+	return 0;
+}
+
+/* The program cannot be run: no connection will change that. */
+static void fail_members(struct mdev_group *group, int error)
+{
+	struct umdev_mdev *mdev, *next;
+	char text[ERR_TEXT];
+
+	str_format(text, sizeof(text), "%s", err_text(error));
+	log_error("group %u: %s", group->number, text);
+	list_for_each_safe(mdev, next, &group->members, group_node)
+		core_failed(mdev, text);
+	err_clear();
+	err_set(error, "%s", text);
+}
+
+int worker_start(struct manager *m, struct mdev_group *group)
+{
+	_cleanup_free_ struct config_frame *config = malloc(sizeof(*config));
+	struct worker *w = worker_new(m, group->number);
+	struct child child = { .pidfd = -1, .channel_fd = -1 };
+	struct umdev_mdev *mdev;
+	int r;
+
+	if (!w || !config) {
+		free(w);
+		return -ENOMEM;
+	}
+	list_for_each(mdev, &group->members, group_node)
+		w->members[w->n_members++].mdev = mdev;
+	r = make_config(w, config);
+	if (r < 0) {
+		worker_undo(w);
+		return r;
+	}
+	r = spawn(m, w->group, &child);
+	if (r == 0)
+		r = keep_child(w, &child);
+	else if (!worker_is_shortage(r))
+		fail_members(group, r);
+	if (r < 0) {
+		while (config->n_fds)
+			close(config->fds[--config->n_fds]);
+		worker_undo(w);
+		return r;
+	}
+	log_debug("group %u: worker %d started", w->group, (int)child.pid);
+	worker_send(w, config->data, config->len, config->fds, config->n_fds);
+	return 0;
 }

@@ -169,6 +169,12 @@ static void on_channel(struct loop_fd *source, uint32_t revents)
 	channel_serve(w);
 }
 
+void channel_finish(struct worker *w)
+{
+	while (w->shared->channel.fd >= 0 && !w->loop.stop)
+		on_channel(&w->channel_source, EPOLLIN);
+}
+
 int channel_start(struct worker *w)
 {
 	if (w->shared->channel.fd < 0)

@@ -51,6 +51,8 @@ void worker_fail(struct worker *w, const char *text);
 
 /* channel.c */
 int channel_start(struct worker *w); /* 0 / -errno; repeatable after channel_lost */
+/* The manager is dead: executes what it still said, then forgets it. */
+void channel_finish(struct worker *w);
 void channel_tell(struct worker *w); /* only what is owed to the manager */
 void channel_serve(struct worker *w);
 void channel_serve_soon(struct worker *w);

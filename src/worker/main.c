@@ -60,6 +60,8 @@ int main(int argc, char **argv)
 	close_range(MW_FD_STATE + 1, ~0U, 0);
 	allow_many_descriptors();
 	prctl(PR_SET_NAME, "umdev-keeper"); /* who is who, for a person with ps and kill */
+	/* The kernel sends it when the manager ends while one of us is stopped. */
+	signal(SIGHUP, SIG_IGN);
 	signal(SIGPIPE, SIG_IGN); /* a stream's reader that went away is an error, not an end */
 	error = worker_state_create(MW_FD_STATE, MW_FD_CHANNEL, &shared);
 	if (error) {

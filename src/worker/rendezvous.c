@@ -30,8 +30,11 @@ static void adopt(struct worker *w, int fd)
 {
 	struct worker_half *next;
 
-	loop_remove(&w->channel_source);
-	conn_close(&w->channel, &w->half->cursor);
+	channel_finish(w);
+	if (w->loop.stop) {
+		close(fd);
+		return;
+	}
 	next = worker_begin(w);
 	next->greet = 1; /* before there is somebody to be greeted: else a death here forgets it */
 	worker_commit(w);

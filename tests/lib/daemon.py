@@ -81,24 +81,24 @@ class Daemon:
             return False
 
     def stop(self) -> None:
-        """SIGTERM, and what must be true of a umdevd that ends well."""
+        """SIGINT, and what must be true of a umdevd that ends well and takes everything along."""
         process, self.process = self.process, None
         if not process:
             return
         died = process.poll()
         if died is None:
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGINT)
             try:
                 process.wait(10)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-                raise t.Failure("umdevd did not stop within 10 s of SIGTERM") from None
+                raise t.Failure("umdevd did not stop within 10 s of SIGINT") from None
         report = SANITIZER.search(self.log())
         if report:
             raise t.Failure(f"sanitizer report: {self.log()[report.start():][:3000]}")
         t.check(died is None, f"umdevd died with {died}: {self.log()[-2000:]}")
-        t.equal(process.returncode, 0, "exit status of umdevd after SIGTERM")
+        t.equal(process.returncode, 0, "exit status of umdevd after SIGINT")
         t.check(not os.path.ismount(self.sys), "the tree is still mounted after the end of umdevd")
 
     def kill(self) -> None:
@@ -106,6 +106,13 @@ class Daemon:
         assert self.process
         self.process.kill()
         self.process.wait()
+        self.process = None
+
+    def leave(self) -> None:
+        """SIGTERM: devices and workers stay for the next start."""
+        assert self.process
+        self.process.send_signal(signal.SIGTERM)
+        t.equal(self.process.wait(10), 0, "exit status of umdevd after SIGTERM")
         self.process = None
 
     def __enter__(self) -> Daemon:
