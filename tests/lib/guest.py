@@ -108,6 +108,8 @@ class Guest(Qemu):
             except TimeoutError:
                 raise t.TimedOut(f"the guest did not answer within {seconds:g} s; so far: "
                                  f"{self._text[-500:]!r}") from None
+            except ConnectionResetError:
+                chunk = b""
             if not chunk:
                 raise t.Failure(f"QEMU ended: {self.log()[-2000:]}")
             self._text += chunk
