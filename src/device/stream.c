@@ -176,7 +176,7 @@ static bool move_in(struct stream *s)
 	s->readable = false; /* until the next edge */
 	if (n == 0 || n == -EAGAIN)
 		return false; /* end of a socket's input: its peer may still want our bytes */
-	s->hung_up = true; /* EIO of a pty: nobody has it open */
+	s->hung_up = true;    /* EIO of a pty: nobody has it open */
 	s->writable = false;
 	if (s->kind == STREAM_PIPE)
 		complain(s, n);
