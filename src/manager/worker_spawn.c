@@ -100,7 +100,7 @@ static int run(const char *program, int channel_fd, int rendezvous_fd, int state
 {
 	_cleanup_(actions_destroyp) posix_spawn_file_actions_t actions;
 	_cleanup_(spawnattr_destroyp) posix_spawnattr_t attr;
-	char *argv[] = { (char *)"umdev-worker", NULL };
+	char *argv[] = { (char *)program, NULL }; /* restart_into() finds it there again */
 	int r;
 
 	posix_spawn_file_actions_init(&actions);

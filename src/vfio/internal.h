@@ -23,7 +23,6 @@
 #include "wire/vfio_user.h"
 
 #define VFIO_MAGIC 0x6f6966762d646d75ULL
-#define VFIO_LAYOUT 1 /* of everything below that lies in state memory; raise on every change */
 
 enum vfio_region {
 	VFIO_REGION_ROM = 6, /* below: the BARs */

@@ -33,6 +33,9 @@ static const struct mw_rule rules[] = {
 	{ MW_STOP, "STOP", true, MW_ONE_OR_ALL, 8, 8, 0, 0, S(STARTING) | S(READY) | S(STOPPING),
 	  0 },
 	{ MW_PING, "PING", true, MW_NOBODY, 0, 0, 0, 0, S(READY) | S(STOPPING), 0 },
+	/* It may follow CONFIG, as CONNECT may. */
+	{ MW_RESTART, "RESTART", true, MW_NOBODY, 10, 10 + 133 * MW_MAX_TYPES, 0, 0,
+	  S(STARTING) | S(READY), 0 },
 	{ MW_READY_MSG, "READY", false, MW_NOBODY, 0, 0, 0, 0, S(STARTING), 1 },
 	{ MW_CLOSED, "CLOSED", false, MW_ONE, 6, 4 + TEXT_MAX_LEN, 0, 0, S(READY) | S(STOPPING),
 	  1000 },
@@ -43,6 +46,8 @@ static const struct mw_rule rules[] = {
 	{ MW_RESUMED, "RESUMED", false, MW_NOBODY, 8, 8, 0, 0, S(STARTING) | S(READY) | S(STOPPING),
 	  1000 },
 	{ MW_PONG, "PONG", false, MW_NOBODY, 0, 0, 0, 0, S(READY) | S(STOPPING), 100 },
+	{ MW_RESTARTED, "RESTARTED", false, MW_NOBODY, 6, 4 + TEXT_MAX_LEN, 0, 0,
+	  S(READY) | S(STOPPING), 100 },
 };
 
 const struct mw_rule *mw_rule(uint16_t type)
@@ -253,6 +258,31 @@ int mw_put_resumed(uint8_t *out, size_t size, int signal, uint32_t lives)
 	assert(signal >= 0 && signal <= MAX_SIGNAL);
 	buf_put_u32(&w, (uint32_t)signal);
 	buf_put_u32(&w, lives);
+	return end(&w);
+}
+
+int mw_put_restart(uint8_t *out, size_t size, uint32_t serial, const struct mw_versions *versions)
+{
+	struct buf_writer w = begin(out, size, MW_RESTART, 0, serial);
+
+	assert(versions->n_types <= MW_MAX_TYPES);
+	buf_put_u32(&w, versions->worker);
+	buf_put_u32(&w, versions->vfio);
+	buf_put_u16(&w, (uint16_t)versions->n_types);
+	for (unsigned i = 0; i < versions->n_types; i++) {
+		buf_put_text(&w, versions->types[i].name);
+		buf_put_u32(&w, versions->types[i].version);
+	}
+	return end(&w);
+}
+
+int mw_put_restarted(uint8_t *out, size_t size, uint32_t serial, const struct mw_restarted *done)
+{
+	struct buf_writer w = begin(out, size, MW_RESTARTED, 0, serial);
+
+	assert(done->error <= MAX_ERRNO);
+	buf_put_u32(&w, done->error);
+	put_line(&w, done->text);
 	return end(&w);
 }
 
@@ -470,5 +500,33 @@ int mw_get_resumed(const struct mw_frame *f, int *ret_signal, uint32_t *ret_live
 		return -EPROTO;
 	*ret_signal = (int)signal;
 	*ret_lives = lives;
+	return 0;
+}
+
+int mw_get_restart(const struct mw_frame *f, struct mw_versions *ret)
+{
+	struct buf_reader r = payload(f, MW_RESTART);
+
+	ret->worker = buf_get_u32(&r);
+	ret->vfio = buf_get_u32(&r);
+	ret->n_types = buf_get_u16(&r);
+	if (ret->n_types > MW_MAX_TYPES)
+		return -EPROTO;
+	for (unsigned i = 0; i < ret->n_types && !r.bad; i++) {
+		buf_get_text(&r, ret->types[i].name, sizeof(ret->types[i].name));
+		ret->types[i].version = buf_get_u32(&r);
+	}
+	return finish(&r);
+}
+
+int mw_get_restarted(const struct mw_frame *f, struct mw_restarted *ret)
+{
+	struct buf_reader r = payload(f, MW_RESTARTED);
+	struct mw_restarted done = { .error = get_number(&r, MAX_ERRNO) };
+
+	get_line(&r, done.text);
+	if (finish(&r) < 0)
+		return -EPROTO;
+	*ret = done;
 	return 0;
 }

@@ -26,6 +26,7 @@
 #define MW_MAX_PARAMS 32
 #define MW_MAX_RESOURCES 32
 #define MW_MAX_FDS 253
+#define MW_MAX_TYPES 64
 
 /* Descriptors of a freshly exec'd keeper. */
 enum { MW_FD_CHANNEL = 3, MW_FD_RENDEZVOUS = 4, MW_FD_STATE = 5 };
@@ -46,6 +47,7 @@ enum mw_type {
 	MW_RES_DEL = 5,   /* member: resource name */
 	MW_STOP = 6,      /* member or MW_ALL: mode, deadline */
 	MW_PING = 7,      /* serial; answered by PONG */
+	MW_RESTART = 8,   /* serial: versions that the installed program reads. RESTARTED follows */
 	/* worker -> manager */
 	MW_READY_MSG = 32,  /* sandbox is closed, everything allocated */
 	MW_CLOSED = 33,     /* member: reason, text. Sent once per CONNECT */
@@ -53,6 +55,7 @@ enum mw_type {
 	MW_STATE = 35,      /* member: enum mw_member_state, text */
 	MW_RESUMED = 36,    /* by the keeper: signal that killed the worker, number of lives */
 	MW_PONG = 37,
+	MW_RESTARTED = 38, /* serial: errno (0: the installed program serves), text */
 };
 #define MW_ALL 0xffff
 
@@ -104,6 +107,21 @@ struct mw_closed {
 	char text[256];
 };
 
+/* Of the state memory: what a worker's program reads and writes. */
+struct mw_versions {
+	uint32_t worker, vfio; /* layouts */
+	unsigned n_types;
+	struct {
+		char name[128]; /* "<driver>-<type>" */
+		uint32_t version;
+	} types[MW_MAX_TYPES];
+};
+
+struct mw_restarted {
+	uint32_t error; /* positive errno or 0 */
+	char text[256]; /* why not */
+};
+
 /* What the frame's `member` may be; who receives it still compares it with its n_members. */
 enum mw_target {
 	MW_NOBODY,     /* means nothing, ignored */
@@ -144,10 +162,12 @@ int mw_put_param_done(uint8_t *out, size_t size, unsigned member, uint32_t seria
 int mw_put_state(uint8_t *out, size_t size, unsigned member, enum mw_member_state state,
 		 const char *text);
 int mw_put_resumed(uint8_t *out, size_t size, int signal, uint32_t lives);
+int mw_put_restart(uint8_t *out, size_t size, uint32_t serial, const struct mw_versions *versions);
+int mw_put_restarted(uint8_t *out, size_t size, uint32_t serial, const struct mw_restarted *done);
 int mw_put_plain(uint8_t *out, size_t size, enum mw_type type, unsigned member, uint32_t serial);
 
-/* Each 0 / -EPROTO / -ENOMEM, *ret written only on success. Texts for people (of CLOSED and STATE)
- * come out printable whatever the worker sent. */
+/* Each 0 / -EPROTO / -ENOMEM, *ret written only on success. Texts for people (of CLOSED, STATE,
+ * RESTARTED) come out printable whatever the worker sent. */
 int mw_get_config(const struct mw_frame *f, struct mw_config *ret);
 void mw_config_free(struct mw_config *config);
 /* Resources of all members: how many descriptors its frame must carry. */
@@ -160,5 +180,8 @@ int mw_get_closed(const struct mw_frame *f, struct mw_closed *ret);
 int mw_get_param_done(const struct mw_frame *f, int *ret_error);
 int mw_get_state(const struct mw_frame *f, enum mw_member_state *ret, char ret_text[256]);
 int mw_get_resumed(const struct mw_frame *f, int *ret_signal, uint32_t *ret_lives);
+/* *ret is large, and written also on failure. */
+int mw_get_restart(const struct mw_frame *f, struct mw_versions *ret);
+int mw_get_restarted(const struct mw_frame *f, struct mw_restarted *ret);
 
 #endif

@@ -6,7 +6,9 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <unistd.h>
 #include "base/log.h"
+#include "base/str.h"
 #include "worker/internal.h"
 
 #define FRAME_MAX 512 /* of what a worker sends */
@@ -29,6 +31,16 @@ void channel_say_state(struct worker *w, struct worker_half *next, const struct 
 	uint8_t frame[FRAME_MAX];
 
 	channel_say(w, next, frame, mw_put_state(frame, sizeof(frame), m->index, state, m->faulty));
+}
+
+/* There is no way back to the program before this one any more. */
+static void trial_over(struct worker *w)
+{
+	int fd = w->shared->old_program_fd;
+
+	w->shared->old_program_fd = -1;
+	if (fd >= 0)
+		close(fd);
 }
 
 /* A life after a death begins with it. */
@@ -60,6 +72,29 @@ static bool tell_closed(struct worker *w, unsigned index)
 	return true;
 }
 
+/* The next life after a RESTART, in whichever program. False: no room now. */
+static bool tell_restarted(struct worker *w)
+{
+	struct worker_half *next = worker_begin(w);
+	struct mw_restarted done = { .error = w->shared->restart_error };
+	uint8_t frame[FRAME_MAX];
+
+	if (done.error)
+		str_format(done.text, sizeof(done.text),
+			   "the installed umdev-worker could not take over (%s): the old one "
+			   "serves on",
+			   strerror(done.error));
+	if (!channel_say(w, next, frame,
+			 mw_put_restarted(frame, sizeof(frame), next->restart, &done)))
+		return false;
+	next->restart = 0;
+	if (!w->shared->signal)
+		next->told = w->shared->lives;
+	worker_commit(w);
+	trial_over(w);
+	return true;
+}
+
 /* To a successor manager: READY, and what it may have missed. */
 static void greet(struct worker *w)
 {
@@ -67,6 +102,7 @@ static void greet(struct worker *w)
 	uint8_t frame[FRAME_MAX];
 
 	next->greet = 0;
+	next->restart = 0;             /* another one asked */
 	next->told = w->shared->lives; /* deaths before its time are not its business */
 	channel_say(w, next, frame, mw_put_plain(frame, sizeof(frame), MW_READY_MSG, 0, 0));
 	for (unsigned i = 0; i < w->n_members; i++) {
@@ -78,12 +114,15 @@ static void greet(struct worker *w)
 		}
 	}
 	worker_commit(w);
+	trial_over(w);
 }
 
 static void tell(struct worker *w)
 {
 	if (w->half->greet)
 		greet(w);
+	if (w->half->restart && !w->loop.stop && !tell_restarted(w))
+		return;
 	if (w->half->told != w->shared->lives && w->shared->lives > 1)
 		tell_resumed(w);
 	for (unsigned i = 0; i < w->n_members; i++)

@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include "base/err.h"
 #include "base/log.h"
+#include "base/str.h"
 #include "worker/internal.h"
 
 #define FRAME_MAX 512
@@ -250,6 +251,45 @@ static int exec_stop(struct worker *w, const struct mw_frame *f, const struct co
 	return 0;
 }
 
+static int may_restart(struct worker *w, const struct mw_versions *versions)
+{
+	int error;
+
+	err_clear();
+	error = versions_check(versions);
+	for (unsigned i = 0; i < w->n_members && !error; i++)
+		error = versions_check_type(versions, w->members[i].dev.driver->name,
+					    w->members[i].dev.type);
+	return error;
+}
+
+/* The reason not to; else this life ends here, between two requests, and the next one answers. */
+static int exec_restart(struct worker *w, const struct mw_frame *f, const struct conn_msg *msg)
+{
+	struct mw_restarted done = { 0 };
+	struct mw_versions versions;
+	struct worker_half *next;
+	uint8_t frame[FRAME_MAX];
+	int error = mw_get_restart(f, &versions);
+
+	if (error || !f->serial || !w->half->ready)
+		return -EPROTO;
+	error = may_restart(w, &versions);
+	next = worker_begin(w);
+	if (error) {
+		done.error = -error;
+		str_format(done.text, sizeof(done.text), "%s", err_text(error));
+		channel_say(w, next, frame,
+			    mw_put_restarted(frame, sizeof(frame), f->serial, &done));
+	} else {
+		w->shared->restart_error = ECANCELED; /* until the keeper has tried */
+		next->restart = f->serial;
+		loop_stop(&w->loop, WORKER_EXIT_RESTART);
+	}
+	commit_frame(w, next, msg);
+	return 0;
+}
+
 static int exec_ping(struct worker *w, const struct mw_frame *f, const struct conn_msg *msg)
 {
 	struct worker_half *next = worker_begin(w);
@@ -267,7 +307,7 @@ static const struct {
 	[MW_CONFIG] = { exec_config, false },      [MW_CONNECT] = { exec_connect, true },
 	[MW_PARAM_SET] = { exec_param_set, true }, [MW_RES_ADD] = { exec_res_add, true },
 	[MW_RES_DEL] = { exec_res_del, true },     [MW_STOP] = { exec_stop, false },
-	[MW_PING] = { exec_ping, false },
+	[MW_PING] = { exec_ping, false },          [MW_RESTART] = { exec_restart, false },
 };
 
 int worker_execute(struct worker *w, const struct conn_msg *msg)

@@ -36,9 +36,6 @@ struct worker {
 	unsigned n_members;
 };
 
-/* devices.c: the device halves that are linked in, NULL-terminated. */
-extern const struct umdev_device_driver *const worker_drivers[];
-
 /* worker.c */
 /* A transaction of the worker's own half: change what _begin returns, then commit. Not nested. */
 struct worker_half *worker_begin(struct worker *w);

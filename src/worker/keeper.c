@@ -6,6 +6,7 @@
  * shared header (a worker may have been taken over by its client): all that a wrong one can do is
  * harm the same group.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
@@ -13,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -48,6 +50,9 @@ struct rate {
 
 struct keeper {
 	struct worker_shared *shared;
+	const char *program;
+	int old_program_fd; /* a trial: what to go back to; -1: none */
+	struct stat old_program;
 	sigset_t child; /* SIGCHLD, blocked: waited for with a time-out */
 	struct rate crashes, kills;
 	bool hung;              /* the worker was killed by us */
@@ -175,12 +180,71 @@ static bool is_crash(int signal)
 	       signal == SIGFPE || signal == SIGSYS || signal == SIGTRAP;
 }
 
-int keeper_run(struct worker_shared *shared)
+static bool is_on_trial(const struct keeper *k)
 {
-	struct keeper k = { .shared = shared };
+	const struct worker_shared *shared = k->shared;
+
+	return k->old_program_fd >= 0 && shared->half[shared->ab.cur & 1].restart;
+}
+
+/* The table is the worker's, too: what it put in that place is not run. */
+static bool is_old_program(const struct keeper *k)
+{
+	struct stat st;
+
+	return !fstat(k->old_program_fd, &st) && st.st_dev == k->old_program.st_dev &&
+	       st.st_ino == k->old_program.st_ino;
+}
+
+/* By its own fault, not because somebody killed or stopped it. */
+static bool failed(const struct keeper *k, const siginfo_t *info)
+{
+	if (info->si_code == CLD_EXITED)
+		return info->si_status == 1;
+	return k->hung || is_crash(info->si_status);
+}
+
+/* The life that was the trial is dead by its own fault: this program cannot do it. Returns when
+ * there is no other. */
+static void go_back(struct keeper *k)
+{
+	if (is_old_program(k))
+		restart_go_back(k->program, k->old_program_fd, EUCLEAN);
+	k->old_program_fd = -1;
+}
+
+/* Returns when the old program serves on. */
+static void restart(struct keeper *k)
+{
+	struct worker_shared *shared = k->shared;
+
+	shared->signal = 0;
+	shared->blamed = 0;
+	shared->restart_error = -restart_into(k->program);
+	log_error("cannot run %s: %s", k->program, strerror(shared->restart_error));
+}
+
+/* A worker was killed: counts it, and decides what its successor is told. */
+static void note_death(struct keeper *k, int signal)
+{
+	struct worker_shared *shared = k->shared;
+
+	shared->signal = signal;
+	shared->blamed = k->hung || is_crash(signal);
+	shared->give_up = shared->blamed ? is_over(&k->crashes, MAX_CRASHES)
+					 : is_over(&k->kills, MAX_KILLS);
+}
+
+int keeper_run(struct worker_shared *shared, const char *program, int old_program_fd)
+{
+	struct keeper k = { .shared = shared,
+			    .program = program,
+			    .old_program_fd = old_program_fd };
 
 	/* Without it streams that are no sockets are not exactly once; all else is. */
 	shared->io_fd = open("/proc/self/io", O_RDONLY | O_CLOEXEC);
+	if (old_program_fd >= 0 && fstat(old_program_fd, &k.old_program))
+		k.old_program_fd = -1;
 	sigemptyset(&k.child);
 	sigaddset(&k.child, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &k.child, NULL);
@@ -194,13 +258,16 @@ int keeper_run(struct worker_shared *shared)
 		}
 		info = watch(&k, pid);
 		reap(shared, pid);
+		if (is_on_trial(&k) && failed(&k, &info))
+			go_back(&k);
+		if (info.si_code == CLD_EXITED && info.si_status == WORKER_EXIT_RESTART) {
+			restart(&k);
+			continue;
+		}
 		if (info.si_code == CLD_EXITED)
 			return info.si_status;
 		if (shared->give_up)
 			return 1;
-		shared->signal = info.si_status;
-		shared->blamed = k.hung || is_crash(info.si_status);
-		shared->give_up = shared->blamed ? is_over(&k.crashes, MAX_CRASHES)
-						 : is_over(&k.kills, MAX_KILLS);
+		note_death(&k, info.si_status);
 	}
 }

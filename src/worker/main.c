@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -42,31 +43,54 @@ static void allow_many_descriptors(void)
 	setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-int main(int argc, char **argv)
+/* As umdevd starts us: the keeper of a new group. */
+static int start(const char *program)
 {
 	struct worker_shared *shared;
 	int error;
+
+	close_range(MW_FD_STATE + 1, ~0U, 0);
+	error = worker_state_create(MW_FD_STATE, MW_FD_CHANNEL, &shared);
+	if (error) {
+		log_error("state memory: %s", strerror(-error));
+		return 1;
+	}
+	return keeper_run(shared, program, -1);
+}
+
+/* As a keeper starts us (restart.c). -1: it does not. */
+static int take_over(int argc, char **argv)
+{
+	if (argc != 3 || !is_memory(MW_FD_STATE))
+		return -1;
+	if (!strcmp(argv[1], WORKER_CONTINUE))
+		return restart_continue(argv[0], atoi(argv[2]));
+	if (!strcmp(argv[1], WORKER_GO_BACK))
+		return restart_gone_back(argv[0], atoi(argv[2]));
+	return -1;
+}
+
+int main(int argc, char **argv)
+{
+	int status;
 
 	log_init("umdev-worker", LOG_INFO);
 	if (argc == 2 && !strcmp(argv[1], "--version")) {
 		printf("umdev-worker %s\n", UMDEV_VERSION);
 		return 0;
 	}
-	if (argc != 1 || !has_descriptors()) {
-		fprintf(stderr, "umdev-worker: umdevd starts this program; "
-				"create and connect a device with umdev(1) instead\n");
-		return 2;
-	}
-	close_range(MW_FD_STATE + 1, ~0U, 0);
+	if (argc == 2 && !strcmp(argv[1], "--state-versions"))
+		return versions_print(worker_drivers) ? 1 : 0;
 	allow_many_descriptors();
 	prctl(PR_SET_NAME, "umdev-keeper"); /* who is who, for a person with ps and kill */
 	/* The kernel sends it when the manager ends while one of us is stopped. */
 	signal(SIGHUP, SIG_IGN);
 	signal(SIGPIPE, SIG_IGN); /* a stream's reader that went away is an error, not an end */
-	error = worker_state_create(MW_FD_STATE, MW_FD_CHANNEL, &shared);
-	if (error) {
-		log_error("state memory: %s", strerror(-error));
-		return 1;
+	status = argc == 1 && has_descriptors() ? start(argv[0]) : take_over(argc, argv);
+	if (status < 0) {
+		fprintf(stderr, "umdev-worker: umdevd starts this program; "
+				"create and connect a device with umdev(1) instead\n");
+		return 2;
 	}
-	return keeper_run(shared);
+	return status;
 }

@@ -33,9 +33,30 @@ int worker_state_create(int state_fd, int channel_fd, struct worker_shared **ret
 	shared->magic = WORKER_MAGIC;
 	shared->layout = WORKER_LAYOUT;
 	shared->page = sysconf(_SC_PAGESIZE);
+	shared->old_program_fd = -1;
 	shared->half[0].cursor = (struct conn_cursor)CONN_CURSOR_INIT;
 	memset(shared->half[0].connect_fd, -1, sizeof(shared->half[0].connect_fd));
 	conn_attach_fresh(&unused, &shared->channel, &shared->half[0].cursor, channel_fd, mw_len);
+	*ret = shared;
+	return 0;
+}
+
+int worker_state_open(int state_fd, struct worker_shared **ret)
+{
+	struct worker_shared *shared;
+	struct stat st;
+
+	if (fstat(state_fd, &st))
+		return -errno;
+	if ((uint64_t)st.st_size < worker_shared_size())
+		return -EUCLEAN;
+	shared = mmap(NULL, worker_shared_size(), PROT_READ | PROT_WRITE, MAP_SHARED, state_fd, 0);
+	if (shared == MAP_FAILED)
+		return -errno;
+	if (worker_state_check(shared)) {
+		munmap(shared, worker_shared_size());
+		return -EUCLEAN;
+	}
 	*ret = shared;
 	return 0;
 }

@@ -69,6 +69,8 @@ void worker_sweep(struct worker *w)
 		add(&names, w->io_fd);
 	if (w->shared->io_fd >= 0)
 		add(&names, w->shared->io_fd);
+	if (w->shared->old_program_fd >= 0)
+		add(&names, w->shared->old_program_fd);
 	for (unsigned i = 0; i < MW_MAX_MEMBERS; i++)
 		if (w->half->connect_fd[i] >= 0)
 			add(&names, w->half->connect_fd[i]);

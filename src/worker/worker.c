@@ -94,10 +94,12 @@ static int inherit(struct worker *w)
 		error = members_load(w, w->shared->config, w->half->config_len, NULL);
 		if (!error)
 			error = members_attach(w, w->half->ready ? UMDEV_RESUME : UMDEV_FRESH);
-		if (error) {
+		if (error && w->half->restart && !w->shared->restart_error)
+			log_error("%s", err_text(error)); /* a trial: the keeper goes back */
+		else if (error)
 			worker_fail(w, err_text(error));
+		if (error)
 			return error;
-		}
 	}
 	w->shared->settled = w->shared->lives;
 	return 0;

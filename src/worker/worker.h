@@ -4,8 +4,8 @@
  *
  *   keeper  exec'd by umdevd with fd 3 channel, 4 rendezvous listener, 5 state memfd. Clones the
  *           worker with CLONE_FILES and waits. Never reads a byte of the channel or of a client.
- *           Worker killed or hung: reaps it, notes its I/O account, clones again. Worker exited:
- *           exits with its status.
+ *           Worker killed or hung: reaps it, notes its I/O account, clones again. Worker exited
+ *           to be restarted: becomes the installed program first. Exited: exits with its status.
  *   worker  executes CONFIG, enters the sandbox, answers READY, serves. A successor finds all it
  *           needs in the state memory and in the descriptor table, and begins with RESUMED.
  *
@@ -28,11 +28,14 @@
 #include <stdint.h>
 #include "base/ab.h"
 #include "base/conn.h"
+#include "device/device.h"
 #include "device/stream.h"
 #include "wire/mw.h"
 
 #define WORKER_MAGIC 0x756d6465762d7732ULL
-#define WORKER_LAYOUT 1 /* of all structs below and what they contain; raise on every change */
+#ifndef WORKER_LAYOUT
+#define WORKER_LAYOUT 2 /* of all structs below and what they contain; raise on every change */
+#endif
 
 /* Written by the worker as transactions; small, it is copied for each frame. */
 struct worker_half {
@@ -43,6 +46,7 @@ struct worker_half {
 	uint32_t told;             /* the life whose RESUMED was committed */
 	uint32_t stopping;         /* STOP of all was executed */
 	uint32_t connected;        /* bit per member: CONNECT executed, CLOSED not committed */
+	uint32_t restart;          /* serial of a RESTART whose RESTARTED is owed; 0: none */
 	uint64_t stop_at_ns;       /* deadline of that STOP */
 	/* per member: descriptor of CONNECT not yet given to the presentation, or -1 */
 	int32_t connect_fd[MW_MAX_MEMBERS];
@@ -62,7 +66,8 @@ struct worker_shared {
 	uint32_t give_up; /* too many crashes: this life only tells the manager */
 	struct stream_last_life last;
 	int32_t io_fd; /* the keeper's /proc/self/io, or -1; in the common table, never closed */
-	uint32_t pad;
+	int32_t old_program_fd; /* what a keeper on trial goes back to (restart.c), or -1 */
+	uint32_t restart_error; /* errno of the last restart, also by the worker: not tried yet */
 
 	/* written by the worker */
 	uint64_t beat_ns; /* heartbeat: CLOCK_MONOTONIC of a recent round of the loop */
@@ -104,8 +109,38 @@ int worker_state_check(const struct worker_shared *shared);
 /* -EUCLEAN likewise. */
 int worker_member_check(const struct worker_member_shared *m);
 
-/* keeper.c: returns the exit status. */
-int keeper_run(struct worker_shared *shared);
+/* Takes over the state memory of a running group. -EUCLEAN: not one of this build. */
+int worker_state_open(int state_fd, struct worker_shared **ret);
+
+/* keeper.c: returns the exit status. program: its path, for a restart. old_program_fd: what it was
+ * before, as long as that may be gone back to; -1: this is no trial. */
+int keeper_run(struct worker_shared *shared, const char *program, int old_program_fd);
+
+/* restart.c: the keeper becomes another program; descriptors keep their numbers. Both return on
+ * failure only. */
+#define WORKER_CONTINUE "--continue" /* FD: of the program before it */
+#define WORKER_GO_BACK "--go-back"   /* ERRNO: the other program could not continue */
+/* What is at `program` now. -errno */
+int restart_into(const char *program);
+int restart_go_back(const char *program, int old_program_fd, int error);
+/* What this program was started as by one of the above: makes the table as it should be and
+ * returns the exit status of the keeper. */
+int restart_continue(const char *program, int old_program_fd);
+int restart_gone_back(const char *program, int error);
+
+/* devices.c: the device halves that are linked in, NULL-terminated. */
+extern const struct umdev_device_driver *const worker_drivers[];
+
+/* versions.c */
+/* Can the program that reads those versions go on with a group, with a device of that type in it?
+ * 0, or -EPROTO (text left). */
+int versions_check(const struct mw_versions *versions);
+int versions_check_type(const struct mw_versions *versions, const char *driver,
+			const struct umdev_device_type *type);
+/* As JSON on standard output, for umdevd. 0 / -EIO */
+int versions_print(const struct umdev_device_driver *const *drivers);
+
+#define WORKER_EXIT_RESTART 3 /* of a worker: between two requests, as RESTART asks */
 /* worker.c: one life; returns the exit status. */
 int worker_life(struct worker_shared *shared);
 

@@ -30,6 +30,7 @@ static int repeat_command(const struct mw_frame *f)
 	struct mw_resource res;
 	char name[32];
 	enum mw_stop_mode mode;
+	struct mw_versions versions;
 	uint32_t deadline;
 
 	switch (f->type) {
@@ -47,6 +48,10 @@ static int repeat_command(const struct mw_frame *f)
 		if (mw_get_res_del(f, name) < 0)
 			return -1;
 		return mw_put_res_del(again, sizeof(again), f->member, name);
+	case MW_RESTART:
+		if (mw_get_restart(f, &versions) < 0)
+			return -1;
+		return mw_put_restart(again, sizeof(again), f->serial, &versions);
 	case MW_STOP:
 		if (mw_get_stop(f, &mode, &deadline) < 0)
 			return -1;
@@ -59,6 +64,7 @@ static int repeat_command(const struct mw_frame *f)
 static int repeat_answer(const struct mw_frame *f)
 {
 	struct mw_closed closed;
+	struct mw_restarted restarted;
 	enum mw_member_state state;
 	char text[256];
 	int number;
@@ -77,6 +83,10 @@ static int repeat_answer(const struct mw_frame *f)
 		if (mw_get_state(f, &state, text) < 0)
 			return -1;
 		return mw_put_state(again, sizeof(again), f->member, state, text);
+	case MW_RESTARTED:
+		if (mw_get_restarted(f, &restarted) < 0)
+			return -1;
+		return mw_put_restarted(again, sizeof(again), f->serial, &restarted);
 	case MW_RESUMED:
 		if (mw_get_resumed(f, &number, &lives) < 0)
 			return -1;

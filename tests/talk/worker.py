@@ -6,9 +6,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import json
 import os
 import random
+import re
 import select
+import shutil
 import signal
 import socket
 import struct
@@ -18,14 +21,15 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from lib import t
 from lib.daemon import program
 from lib import vfio_user
 from lib.vfio_user import Client
 
-CONFIG, CONNECT, PARAM_SET, RES_ADD, RES_DEL, STOP, PING = range(1, 8)
-READY, CLOSED, PARAM_DONE, STATE, RESUMED, PONG = range(32, 38)
+CONFIG, CONNECT, PARAM_SET, RES_ADD, RES_DEL, STOP, PING, RESTART = range(1, 9)
+READY, CLOSED, PARAM_DONE, STATE, RESUMED, PONG, RESTARTED = range(32, 39)
 ALL = 0xFFFF
 STREAM = 1 | 2 | 4  # readable, writable, a stream
 RBR = THR = 0
@@ -111,7 +115,7 @@ class Group(Channel):
     """A keeper with its worker, the devices of CONFIG, and the host ends of their ports."""
 
     def __init__(self, *kinds: str, params: list[tuple[str, int, int, str]] | None = None,
-                 raw: bytes | None = None) -> None:
+                 raw: bytes | None = None, worker: Path | None = None) -> None:
         self._dir = t.TempDir()
         self.rendezvous = self._dir.path / "rendezvous"
         ours, theirs = socket.socketpair()
@@ -126,11 +130,11 @@ class Group(Channel):
         for target, fd in ((3, theirs.fileno()), (4, listener.fileno()), (5, state)):
             high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 20)
             actions.append((os.POSIX_SPAWN_DUP2, high, target))
-        worker = str(program("umdev-worker"))
+        path = str(worker or program("umdev-worker"))
         # A sanitizer would make an exit of the crashes that are sent here.
         env = dict(os.environ, ASAN_OPTIONS=":".join(
             [os.environ.get("ASAN_OPTIONS", ""), "handle_segv=0", "handle_sigill=0"]).lstrip(":"))
-        self.keeper = os.posix_spawn(worker, [worker], env, file_actions=actions,
+        self.keeper = os.posix_spawn(path, [path], env, file_actions=actions,
                                      setpgroup=0)
         for _, high, _ in actions[1:]:
             os.close(high)
@@ -274,6 +278,178 @@ def killed_worker_goes_on_and_says_so() -> None:
         g.kill(signal.SIGSEGV)
         t.equal(get(c, SCR), 0x5A, "scratch register")
         t.equal(g.expect(RESUMED).numbers(2), (signal.SIGSEGV, 3), "signal and lives")
+
+
+class Installed:
+    """A program file that can be replaced as a package manager does it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "umdev-worker"
+        self.install(program("umdev-worker"))
+
+    def install(self, source: Path) -> None:
+        new = self.path.with_suffix(".new")
+        shutil.copy2(source, new)
+        new.rename(self.path)
+
+    def runs(self, pid: int) -> bool:
+        """Is that process made from the file that is installed now?"""
+        return os.path.samefile(f"/proc/{pid}/exe", self.path)
+
+
+@contextlib.contextmanager
+def installed(*kinds: str) -> Iterator[tuple[Group, Installed]]:
+    with t.TempDir() as folder:
+        i = Installed(folder)
+        with Group(*(kinds or ("1",)), worker=i.path) as g:
+            g.expect(READY)
+            yield g, i
+
+
+def variant(name: str) -> Path:
+    """A worker that is like ours but for one thing (tests/survive/meson.build)."""
+    return t.BUILD / "tests/survive" / f"umdev-worker-{name}"
+
+
+def versions() -> dict[str, Any]:
+    p = subprocess.run([program("umdev-worker"), "--state-versions"], capture_output=True,
+                       timeout=5, check=True)
+    return json.loads(p.stdout)
+
+
+def restart(g: Group, v: dict[str, Any], serial: int = 5) -> None:
+    payload = struct.pack("<IIH", v["worker"], v["vfio"], len(v["types"]))
+    for name, number in v["types"].items():
+        payload += text(name) + struct.pack("<I", number)
+    g.send(RESTART, payload, serial=serial)
+
+
+@t.case
+def restart_runs_the_installed_program() -> None:
+    with installed() as (g, i), g.connect() as c:
+        put(c, SCR, 0x5A)
+        i.install(program("umdev-worker"))
+        t.check(not i.runs(g.keeper), "the file was not replaced")
+        restart(g, versions())
+        f = g.expect(RESTARTED)
+        t.equal((f.serial, f.numbers(1)), (5, (0,)), "serial and result")
+        t.check(i.runs(g.keeper) and i.runs(g.worker()), "the old program runs")
+        t.equal(get(c, SCR), 0x5A, "scratch register")
+        g.kill()
+        t.equal(get(c, SCR), 0x5A, "scratch register after a death in the new program")
+        t.equal(g.expect(RESUMED).numbers(2), (signal.SIGKILL, 3), "signal and lives")
+
+
+@t.case
+def restart_leaves_no_descriptor_behind() -> None:
+    def open_files() -> list[str]:
+        names = (os.readlink(f) for f in Path(f"/proc/{g.keeper}/fd").iterdir())
+        return sorted(re.sub(r"^/proc/\d+", "/proc/PID", name) for name in names)
+
+    with installed() as (g, _), g.connect() as c:
+        ram = vfio_user.Ram(1 << 20)
+        c.dma_map(0, ram.size, fd=ram.fd)
+        get(c, SCR)
+        before = open_files()
+        for serial in range(1, 6):
+            restart(g, versions(), serial)
+            t.equal(g.expect(RESTARTED).numbers(1), (0,), "result")
+            get(c, SCR)
+        t.equal(open_files(), before, "open files of keeper and worker")
+        flags = [Path(f"/proc/{g.keeper}/fdinfo/{f.name}").read_text()
+                 for f in Path(f"/proc/{g.keeper}/fd").iterdir() if int(f.name) > 2]
+        t.check(all(int(line.split()[1], 8) & os.O_CLOEXEC for text in flags
+                    for line in text.splitlines() if line.startswith("flags:")),
+                "a descriptor would be passed on by accident")
+        ram.close()
+
+
+@t.case
+def restart_is_refused_before_anything_is_touched() -> None:
+    good = versions()
+    with installed() as (g, _), g.connect() as c:
+        pid = g.worker()
+        for part, key, what in ((good, "worker", "the group's state"),
+                                (good, "vfio", "the vfio-user state"),
+                                (good["types"], "mtty-1", "the state of type mtty-1")):
+            part[key] += 41
+            restart(g, good)
+            f = g.expect(RESTARTED)
+            t.equal(f.numbers(1), (errno.EPROTO,), "errno")
+            t.check(f"version {part[key]} of {what}" in f.line() and
+                    f"version {part[key] - 41}:" in f.line(), f.line())
+            part[key] -= 41
+        del good["types"]["mtty-1"]
+        restart(g, good)
+        t.check("has no type mtty-1" in g.expect(RESTARTED).line(), "type that is gone")
+        t.equal(g.worker(), pid, "pid of the worker")
+        get(c, SCR)
+
+
+@t.case
+def old_program_serves_on_when_the_new_one_cannot() -> None:
+    def refused(why: str) -> None:
+        restart(g, versions())
+        f = g.expect(RESTARTED)
+        t.check(f.numbers(1) != (0,) and why in f.line() and "serves on" in f.line(), f.line())
+        t.equal(get(c, SCR), 0x5A, "scratch register")
+        t.equal(os.readlink(f"/proc/{g.keeper}/exe"), exe, "program of the keeper")
+        t.equal(os.readlink(f"/proc/{g.worker()}/exe"), exe, "program of the worker")
+
+    with installed() as (g, i), g.connect() as c:
+        put(c, SCR, 0x5A)
+        i.path.unlink()
+        exe = os.readlink(f"/proc/{g.keeper}/exe")
+        refused("No such file")
+        i.path.write_text("no program")
+        refused("Permission denied")
+        i.path.chmod(0o755)
+        refused("Exec format error")
+        i.install(variant("group"))  # the keeper in it finds that it cannot
+        refused("Structure needs cleaning")
+        i.install(variant("device"))  # the worker that this one clones does
+        refused("Structure needs cleaning")
+        i.install(program("umdev-worker"))
+        restart(g, versions())
+        t.equal(g.expect(RESTARTED).numbers(1), (0,), "result")
+        t.check(i.runs(g.keeper), "the old program runs")
+        t.equal(get(c, SCR), 0x5A, "scratch register")
+
+
+@t.case
+def bytes_pass_once_over_restarts_and_deaths() -> None:
+    with installed() as (g, i), g.connect() as c:
+        put(c, FCR, 7)
+        put(c, MCR, DTR_RTS)
+        data = os.urandom(2000)
+        back = bytearray()
+        numbers, sent, serial, done = versions(), 0, 0, 0
+        for n, byte in enumerate(data):
+            if n % 50 == 0:
+                g.ports[0].sendall(data[sent:sent + 50])
+                sent += 50
+                i.install(program("umdev-worker"))
+                serial += 1
+                restart(g, numbers, serial)
+            if n % 75 == 0:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(g.worker(), signal.SIGKILL)
+            while not get(c, LSR) & 1:
+                pass
+            back.append(get(c, RBR))
+            put(c, THR, byte)
+        t.check(back == data, "what the guest read is not what was sent")
+        got = b""
+        while len(got) < len(data):
+            got += g.ports[0].recv(4096)
+        t.check(got == data, "what the guest wrote is not what arrived")
+        while done < serial:
+            f = g.expect_any()
+            if f.type == RESTARTED:
+                done += 1
+                t.equal(f.serial, done, "serial")
+        t.fact(f"{len(data)} bytes each way over {serial} restarts; slowest answer "
+               f"{c.slowest * 1000:.1f} ms")
 
 
 @t.case

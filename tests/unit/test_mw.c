@@ -88,6 +88,10 @@ static int get(const uint8_t *data, size_t len, unsigned n_fds, bool to_worker,
 		return mw_get_param_done(ret_frame, &plain->a);
 	case MW_STATE:
 		return mw_get_state(ret_frame, (enum mw_member_state *)&plain->a, plain->text);
+	case MW_RESTART:
+		return mw_get_restart(ret_frame, ret);
+	case MW_RESTARTED:
+		return mw_get_restarted(ret_frame, ret);
 	case MW_RESUMED:
 		return mw_get_resumed(ret_frame, &plain->a, &plain->b);
 	default:
@@ -262,6 +266,36 @@ static void answers_survive_the_wire(void **state)
 	check_lengths(frame, len, 0, false);
 }
 
+static void a_restart_and_its_answer_survive(void **state)
+{
+	static uint8_t frame[MW_MAX];
+	static struct mw_versions in = { .worker = 2, .vfio = 3, .n_types = MW_MAX_TYPES }, out;
+	struct mw_restarted done = { .error = EPROTO, .text = "why" }, told;
+	struct mw_frame f;
+	int len;
+
+	for (unsigned i = 0; i < in.n_types; i++) {
+		memset(in.types[i].name, 'a' + (int)i % 26, sizeof(in.types[i].name) - 1);
+		in.types[i].version = 100 + i;
+	}
+	len = mw_put_restart(frame, sizeof(frame), 8, &in);
+	assert_int_equal(mw_decode(frame, (size_t)len, 0, true, &f), 0);
+	assert_int_equal(f.serial, 8);
+	assert_int_equal(mw_get_restart(&f, &out), 0);
+	assert_memory_equal(&in, &out, sizeof(in));
+	for (f.len = 10; f.len + MW_HEADER < (size_t)len; f.len++)
+		assert_int_equal(mw_get_restart(&f, &out), -EPROTO);
+	frame[MW_HEADER + 8]++; /* one type more than there may be */
+	assert_int_equal(mw_get_restart(&f, &out), -EPROTO);
+	len = mw_put_restarted(frame, sizeof(frame), 8, &done);
+	assert_int_equal(mw_decode(frame, (size_t)len, 0, false, &f), 0);
+	assert_int_equal(f.serial, 8);
+	assert_int_equal(mw_get_restarted(&f, &told), 0);
+	assert_int_equal(told.error, EPROTO);
+	assert_string_equal(told.text, "why");
+	check_lengths(frame, len, 0, false);
+}
+
 /* A worker's text is shown to people: what it may not hold is replaced, what is too long is cut. */
 static void texts_of_workers_come_out_printable(void **state)
 {
@@ -389,7 +423,7 @@ static void every_rule_is_whole(void **state)
 		assert_true(rule->to_worker || rule->per_second); /* workers are not trusted */
 		assert_true(rule->to_worker || rule->max_fds == 0);
 	}
-	assert_int_equal(n, 13);
+	assert_int_equal(n, 15);
 }
 
 int main(void)
@@ -400,6 +434,7 @@ int main(void)
 		cmocka_unit_test(resources_survive_the_wire),
 		cmocka_unit_test(commands_survive_the_wire),
 		cmocka_unit_test(answers_survive_the_wire),
+		cmocka_unit_test(a_restart_and_its_answer_survive),
 		cmocka_unit_test(texts_of_workers_come_out_printable),
 		cmocka_unit_test(numbers_outside_their_range_are_refused),
 		cmocka_unit_test(a_config_of_another_version_is_refused),
