@@ -4,7 +4,7 @@ BUILD ?= build
 PREFIX ?= /usr/local
 export UMDEV_BUILD := $(abspath $(BUILD))
 
-.PHONY: all configure demo check check-fast format install clean
+.PHONY: all configure demo check check-fast bench format install clean
 
 all: configure
 	ninja -C $(BUILD)
@@ -29,6 +29,10 @@ check: all
 	@tools/get-qemu
 	@tools/get-guest
 	@tools/run-tests unit fuzz talk fs fault survive vm
+
+# Measures, one line each; the targets are in docs/performance.md.
+bench: all
+	@bench/run
 
 format:
 	git ls-files '*.c' '*.h' | xargs clang-format -i

@@ -191,7 +191,11 @@ int loop_run(struct loop *loop)
 		run_timers(loop);
 		if (loop->stop)
 			break;
+		if (loop->sleeps)
+			loop->sleeps(loop);
 		n = epoll_wait(loop->epoll_fd, loop->ready, max, sleep_ms(loop));
+		if (loop->woke)
+			loop->woke(loop);
 		if (n < 0 && errno != EINTR)
 			return -errno;
 		loop->n_ready = n < 0 ? 0 : n;

@@ -41,6 +41,10 @@ struct loop_defer {
 struct loop {
 	int epoll_fd;
 	bool stop;
+	/* Around every wait for events; for a watcher that must know whether the thread is at work.
+	 * NULL: nobody watches. */
+	void (*sleeps)(struct loop *loop);
+	void (*woke)(struct loop *loop);
 	int exit_code;
 	struct list_node timers; /* sorted, soonest first */
 	struct list_node deferred;

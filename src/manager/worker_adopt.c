@@ -23,7 +23,7 @@
 
 static void meet(struct loop_timer *timer)
 {
-	struct worker *w = container_of(timer, struct worker, watchdog);
+	struct worker *w = container_of(timer, struct worker, pong_deadline);
 	_cleanup_free_ char *path = worker_rendezvous_path(w->manager, w->group);
 	_cleanup_close_ int fd = -1;
 
@@ -72,7 +72,7 @@ struct worker *worker_adopt(struct manager *m, const struct worker_record *recor
 	w->n_members = MW_MAX_MEMBERS;
 	for (unsigned i = 0; i < w->n_members; i++)
 		w->members[i].owes_closed = true;
-	loop_timer_arm(&m->loop, &w->watchdog, 1, meet);
+	loop_timer_arm(&m->loop, &w->pong_deadline, 1, meet);
 	return w;
 }
 

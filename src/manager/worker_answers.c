@@ -138,6 +138,7 @@ static int on_frame(struct worker *w, const struct mw_frame *f)
 		return r;
 	case MW_PONG:
 		w->pong_ns = loop_now_ns();
+		loop_timer_cancel(&w->pong_deadline);
 		return 0;
 	default:
 		return on_member_frame(w, f);

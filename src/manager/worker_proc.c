@@ -28,12 +28,11 @@
 #endif
 
 #define NS_PER_MS 1000000ull
-#define STOP_MS 3000   /* as long as a quiesce may take */
-#define FORCE_MS 2000  /* surprise removal */
-#define ASK_MS 10000   /* between two requests to a client to leave */
-#define PARAM_MS 2000  /* a hook never waits: no answer means that the worker hangs */
-#define HANGUP_MS 1000 /* from the end of the channel to the end of the process */
-#define PING_MS 2000
+#define STOP_MS 3000     /* as long as a quiesce may take */
+#define FORCE_MS 2000    /* surprise removal */
+#define ASK_MS 10000     /* between two requests to a client to leave */
+#define PARAM_MS 2000    /* a hook never waits: no answer means that the worker hangs */
+#define HANGUP_MS 1000   /* from the end of the channel to the end of the process */
 #define SILENCE_MS 10000 /* twice what a client of ours would put up with */
 
 /* ---- the end ---- */
@@ -101,7 +100,7 @@ static void forget_process(struct worker *w)
 	loop_remove(&w->exit_source);
 	close(w->pidfd);
 	loop_timer_cancel(&w->deadline);
-	loop_timer_cancel(&w->watchdog);
+	loop_timer_cancel(&w->pong_deadline);
 	list_remove(&w->node);
 }
 
@@ -146,7 +145,7 @@ void worker_kill(struct worker *w, const char *format, ...)
 	w->state = MW_DEAD;
 	link_close(&w->link);
 	loop_timer_cancel(&w->deadline);
-	loop_timer_cancel(&w->watchdog);
+	loop_timer_cancel(&w->pong_deadline);
 	kill_group(w);
 }
 
@@ -212,18 +211,21 @@ void worker_send(struct worker *w, const uint8_t *frame, int len, const int *fds
 		worker_unreachable(w, r);
 }
 
-static void watch(struct loop_timer *timer)
+static void pong_too_late(struct loop_timer *timer)
 {
-	struct worker *w = container_of(timer, struct worker, watchdog);
-	uint8_t frame[MW_HEADER];
-	int len;
+	struct worker *w = container_of(timer, struct worker, pong_deadline);
 
-	if (loop_now_ns() - w->pong_ns > SILENCE_MS * NS_PER_MS) {
-		worker_kill(w, "its worker said nothing for %d s", SILENCE_MS / 1000);
-		return;
-	}
-	loop_timer_arm(&w->manager->loop, &w->watchdog, PING_MS * NS_PER_MS, watch);
-	len = mw_put_plain(frame, sizeof(frame), MW_PING, 0, ++w->serial);
+	worker_kill(w, "its worker said nothing for %d s", SILENCE_MS / 1000);
+}
+
+/* Is it there? Asked when something was handed over that has no answer of its own; a worker that
+ * hangs later is its keeper's business, so that nobody wakes up for an idle one. */
+static void ping(struct worker *w)
+{
+	uint8_t frame[MW_HEADER];
+	int len = mw_put_plain(frame, sizeof(frame), MW_PING, 0, ++w->serial);
+
+	loop_timer_arm(&w->manager->loop, &w->pong_deadline, SILENCE_MS * NS_PER_MS, pong_too_late);
 	worker_send(w, frame, len, NULL, 0);
 }
 
@@ -279,6 +281,7 @@ int worker_connect(struct worker *w, struct umdev_mdev *mdev, int fd)
 		return r;
 	member->connected = true;
 	w->n_connected++;
+	ping(w);
 	return 0;
 }
 
@@ -366,7 +369,7 @@ void worker_stop(struct worker *w)
 		if (w->members[i].mdev)
 			restart_save(w->manager, w->members[i].mdev);
 	}
-	loop_timer_cancel(&w->watchdog);
+	loop_timer_cancel(&w->pong_deadline);
 	loop_timer_arm(&w->manager->loop, &w->deadline, STOP_MS * NS_PER_MS, stop_too_late);
 	len = mw_put_stop(frame, sizeof(frame), MW_ALL, MW_STOP_CLEAN, STOP_MS);
 	worker_send(w, frame, len, NULL, 0);
@@ -417,7 +420,6 @@ void worker_ready(struct worker *w)
 	w->state = MW_READY;
 	loop_timer_cancel(&w->deadline);
 	w->pong_ns = loop_now_ns();
-	loop_timer_arm(&w->manager->loop, &w->watchdog, PING_MS * NS_PER_MS, watch);
 	for (unsigned i = 0; i < w->n_members; i++) {
 		if (!w->members[i].mdev)
 			continue;

@@ -58,7 +58,7 @@ struct worker { /* owned by manager->workers */
 	int pidfd;
 	struct loop_fd exit_source;
 	struct loop_timer deadline; /* of READY, of STOP, of the exit after a hang-up */
-	struct loop_timer watchdog; /* before READY of an adopted one: to try again to meet it */
+	struct loop_timer pong_deadline; /* before READY of an adopted one: to try again to meet it */
 	struct loop_defer idle;
 	uint64_t pong_ns; /* last sign of life; 0: it was never ready */
 	uint32_t serial;

@@ -211,8 +211,7 @@ static void hello_expired(struct loop_timer *timer)
 {
 	struct vfio_server *s = container_of(timer, struct vfio_server, timer);
 
-	if (s->half->state == VFIO_HELLO)
-		vfio_server_disconnect(s, VFIO_CLOSE_PROTOCOL, "it did not say VERSION in time");
+	vfio_server_disconnect(s, VFIO_CLOSE_PROTOCOL, "it did not say VERSION in time");
 }
 
 /* ---- work ---- */
@@ -288,6 +287,8 @@ static void serve(struct vfio_server *s)
 	} while (is_connected(s) && s->held && !s->half->wait.waiting &&
 		 conn_flush(&s->conn, &s->half->cursor) == 1);
 	s->serving = false;
+	if (s->half->state == VFIO_RUNNING)
+		loop_timer_cancel(&s->timer);
 	if (is_connected(s) && !s->held && !s->half->wait.waiting)
 		message_send_queued(s);
 	if (is_connected(s))

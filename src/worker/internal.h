@@ -26,8 +26,9 @@ struct worker {
 	struct conn channel;
 	struct loop_fd channel_source, rendezvous_source;
 	struct loop_defer serve;
-	struct loop_timer beat, stop_deadline;
+	struct loop_timer stop_deadline;
 	int io_fd;
+	pid_t keeper;
 	char log_name[32];    /* says which group speaks */
 	bool crashed;         /* the life before this one died by its own fault */
 	uint8_t *members_map; /* state memory behind struct worker_shared */

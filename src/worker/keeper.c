@@ -25,11 +25,16 @@
 #include "worker/worker.h"
 
 /*
- * A worker hangs when its heartbeat is HANG_NS old: three tries of a request that hangs must end
- * before QEMU's 5 s do. But a worker that only waits for a CPU is no worse off than we are, and
- * must not be blamed for the request it is about to execute: that time does not count.
+ * A worker hangs when the round of its loop began HANG_NS ago and is not over: three tries of a
+ * request that hangs must end before QEMU's 5 s do. But a worker that only waits for a CPU is no
+ * worse off than we are, and must not be blamed for the request it is about to execute: that time
+ * does not count.
+ *
+ * Nobody wakes up to watch a worker that sleeps: the keeper then says so (keeper_sleeps) and sleeps
+ * too, and the worker's next round wakes it, once. Each stores its own word before it reads the
+ * other's, so one of them sees the other.
  */
-#define WATCH_NS 400000000L /* how often the heartbeat is looked at; it is renewed every 300 ms */
+#define WATCH_NS 400000000L      /* how often a worker that is not asleep is looked at */
 #define CLOSE_WATCH_NS 50000000L /* while it is late */
 #define LATE_NS 500000000ULL
 #define HANG_NS 1000000000ULL
@@ -119,11 +124,20 @@ static uint64_t run_delay_ns(pid_t pid)
 	return sscanf(text, "%*u %llu", &delay) == 1 ? delay : 0;
 }
 
+/* By a signal: it may sleep, but it will not wake. */
+static bool is_stopped(pid_t pid)
+{
+	siginfo_t info = { 0 };
+
+	return waitid(P_PID, pid, &info, WSTOPPED | WNOHANG | WNOWAIT) == 0 && info.si_pid == pid;
+}
+
 static bool hangs(struct keeper *k, pid_t pid)
 {
 	uint64_t now = loop_now_ns(), beat = k->shared->beat_ns, waited;
+	bool stopped = is_stopped(pid);
 
-	if (now < beat || now - beat < LATE_NS) {
+	if (!stopped && (now < beat || now - beat < LATE_NS)) {
 		k->late_ns = 0;
 		return false;
 	}
@@ -131,10 +145,27 @@ static bool hangs(struct keeper *k, pid_t pid)
 		k->late_ns = now;
 		k->late_delay_ns = run_delay_ns(pid);
 	}
+	if (stopped)
+		return now - k->late_ns >= HANG_NS;
 	if (now - beat < HANG_NS)
 		return false;
 	waited = run_delay_ns(pid) - k->late_delay_ns;
 	return now - k->late_ns >= waited + FAIR_NS;
+}
+
+/* Until the worker died or is to be looked at. The first wait is for its own sake: a worker under
+ * load sleeps between any two requests, and must not have to wake us for each. */
+static void wait_for_news(struct keeper *k)
+{
+	const struct timespec interval = { 0, k->late_ns ? CLOSE_WATCH_NS : WATCH_NS };
+	struct worker_shared *shared = k->shared;
+
+	if (sigtimedwait(&k->child, NULL, &interval) > 0 || k->late_ns)
+		return;
+	__atomic_store_n(&shared->keeper_sleeps, 1, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&shared->beat_ns, __ATOMIC_SEQ_CST) == WORKER_ASLEEP)
+		sigwaitinfo(&k->child, NULL);
+	__atomic_store_n(&shared->keeper_sleeps, 0, __ATOMIC_SEQ_CST);
 }
 
 /* Returns when the worker is dead; it is not reaped yet. */
@@ -143,8 +174,6 @@ static siginfo_t watch(struct keeper *k, pid_t pid)
 	siginfo_t info = { 0 };
 
 	for (;;) {
-		struct timespec interval = { 0, k->late_ns ? CLOSE_WATCH_NS : WATCH_NS };
-
 		waitid(P_PID, pid, &info, WEXITED | WNOHANG | WNOWAIT);
 		if (info.si_pid == pid)
 			return info;
@@ -153,7 +182,7 @@ static siginfo_t watch(struct keeper *k, pid_t pid)
 			k->hung = true;
 			kill(pid, SIGKILL);
 		}
-		sigtimedwait(&k->child, NULL, &interval);
+		wait_for_news(k);
 	}
 }
 

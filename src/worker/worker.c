@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -17,8 +18,7 @@
 #include "base/str.h"
 #include "worker/internal.h"
 
-#define BEAT_NS 300000000ULL /* the keeper kills after 1 s without */
-#define LAST_WORDS_MS 1000   /* a manager that does not read them in time reads our status */
+#define LAST_WORDS_MS 1000 /* a manager that does not read them in time reads our status */
 
 struct worker_half *worker_begin(struct worker *w)
 {
@@ -76,12 +76,23 @@ void worker_fail(struct worker *w, const char *text)
 	loop_stop(&w->loop, 1);
 }
 
-static void on_beat(struct loop_timer *timer)
+/* The heartbeat: a round of the loop that takes too long hangs. keeper.c has the other half. */
+static void loop_sleeps(struct loop *loop)
 {
-	struct worker *w = container_of(timer, struct worker, beat);
+	struct worker *w = container_of(loop, struct worker, loop);
 
-	w->shared->beat_ns = loop_now_ns();
-	loop_timer_arm(&w->loop, &w->beat, BEAT_NS, on_beat);
+	__atomic_store_n(&w->shared->beat_ns, WORKER_ASLEEP, __ATOMIC_RELAXED);
+}
+
+static void loop_woke(struct loop *loop)
+{
+	struct worker *w = container_of(loop, struct worker, loop);
+
+	__atomic_store_n(&w->shared->beat_ns, loop_now_ns(), __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&w->shared->keeper_sleeps, __ATOMIC_SEQ_CST)) {
+		w->shared->keeper_sleeps = 0;
+		kill(w->keeper, SIGCHLD);
+	}
 }
 
 /* What the life before this one left in the group's devices becomes ours. */
@@ -162,7 +173,6 @@ static int start_sources(struct worker *w)
 
 	if (!error)
 		error = rendezvous_start(w);
-	on_beat(&w->beat);
 	return error;
 }
 
@@ -193,10 +203,13 @@ int worker_life(struct worker_shared *shared)
 		w->shared = shared;
 		w->half = &shared->half[shared->ab.cur];
 		w->crashed = shared->blamed;
+		w->keeper = getppid();
 		w->loop = (struct loop)LOOP_INIT;
 		w->channel_source = w->rendezvous_source = (struct loop_fd)LOOP_FD_INIT;
 		w->io_fd = open("/proc/self/io", O_RDONLY | O_CLOEXEC); /* -1: see keeper.c */
 		error = loop_init(&w->loop);
+		w->loop.sleeps = loop_sleeps;
+		w->loop.woke = loop_woke;
 	}
 	if (!error)
 		error = worker_enter_sandbox();

@@ -54,6 +54,8 @@ struct worker_half {
 	uint32_t closed[MW_MAX_MEMBERS];
 };
 
+#define WORKER_ASLEEP UINT64_MAX /* beat_ns of a worker that waits for events: it cannot hang */
+
 struct worker_shared {
 	uint64_t magic;
 	uint32_t layout;
@@ -69,8 +71,13 @@ struct worker_shared {
 	int32_t old_program_fd; /* what a keeper on trial goes back to (restart.c), or -1 */
 	uint32_t restart_error; /* errno of the last restart, also by the worker: not tried yet */
 
+	/* written by the worker, and by the keeper before a clone */
+	uint64_t beat_ns; /* when the round of its loop began, or WORKER_ASLEEP */
+
+	/* written by both */
+	uint32_t keeper_sleeps; /* until it is woken by SIGCHLD; see keeper.c */
+
 	/* written by the worker */
-	uint64_t beat_ns; /* heartbeat: CLOCK_MONOTONIC of a recent round of the loop */
 	uint32_t settled; /* the life that settled all streams: `last` was used up */
 
 	struct ab ab;

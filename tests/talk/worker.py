@@ -53,6 +53,13 @@ def member(kind: str, streams: list[str], params: list[tuple[str, int, int, str]
     return out
 
 
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 class Frame:
     def __init__(self, data: bytes) -> None:
         _, self.type, self.member, self.serial, _ = struct.unpack_from("<IHHII", data)
@@ -186,8 +193,12 @@ class Group(Channel):
         return self.status
 
     def worker(self) -> int:
+        """The child of the keeper that lives; a dead one may not be reaped yet."""
         path = Path(f"/proc/{self.keeper}/task/{self.keeper}/children")
-        return int(t.wait_for(lambda: path.read_text().split(), 5, "a worker")[0])
+
+        def living() -> list[int]:
+            return [int(p) for p in path.read_text().split() if is_alive(int(p))]
+        return t.wait_for(living, 5, "a worker")[0]
 
     def log(self) -> str:
         return self._log.read_text(errors="replace")
