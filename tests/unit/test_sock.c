@@ -75,6 +75,53 @@ static void a_new_listener_replaces_an_old_socket(void **state)
 	close(new);
 }
 
+/* As an administrator may have changed it, for a client that never finds the name missing. */
+static void a_listener_that_comes_again_keeps_mode_and_name(void **state)
+{
+	struct dir *d = *state;
+	int old = sock_listen(d->sock, 0600), fd, again;
+	char tmp[sizeof(d->sock) + 8];
+	struct stat st;
+
+	assert_true(old >= 0);
+	assert_int_equal(chmod(d->sock, 0666), 0);
+	close(old);
+	assert_int_equal(sock_connect(d->sock), -ECONNREFUSED);
+	again = sock_relisten(d->sock, 0600);
+	assert_true(again >= 0);
+	assert_int_equal(stat(d->sock, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0666);
+	snprintf(tmp, sizeof(tmp), "%s.new", d->sock);
+	assert_int_equal(access(tmp, F_OK), -1);
+	fd = sock_connect(d->sock);
+	assert_true(fd >= 0);
+	close(fd);
+	close(again);
+	unlink(d->sock);
+	again = sock_relisten(d->sock, 0600);
+	assert_int_equal(stat(d->sock, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0600);
+	close(again);
+}
+
+static void a_process_is_met_again_unless_its_pid_is_anothers(void **state)
+{
+	struct sock_peer peer;
+	uint64_t start = process_start(getpid());
+
+	sock_peer_again(getpid(), 5, start, &peer);
+	assert_true(peer.pidfd >= 0);
+	assert_int_equal(peer.uid, 5);
+	assert_false(sock_peer_is_dead(&peer));
+	close(peer.pidfd);
+	sock_peer_again(getpid(), 5, start + 1, &peer);
+	assert_int_equal(peer.pidfd, -1);
+	assert_true(sock_peer_is_dead(&peer));
+	sock_peer_again(0, 5, 0, &peer);
+	assert_int_equal(peer.pidfd, -1);
+	assert_false(sock_peer_is_dead(&peer)); /* of a foreign pid namespace: nobody knows */
+}
+
 static void a_file_is_not_replaced(void **state)
 {
 	struct dir *d = *state;
@@ -393,6 +440,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(a_new_listener_replaces_an_old_socket),
+		T(a_listener_that_comes_again_keeps_mode_and_name),
+		cmocka_unit_test(a_process_is_met_again_unless_its_pid_is_anothers),
 		T(a_file_is_not_replaced),
 		T(a_path_may_be_longer_than_sun_path),
 		T(a_path_without_a_socket_is_an_error),
