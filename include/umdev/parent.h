@@ -8,6 +8,10 @@
  *
  * Order of calls for one parent:  add, { mdev_create, { param_check, resources }*, mdev_destroy }*,
  * remove. Every hook is optional unless it says "required".
+ *
+ * A manager may be killed or replaced at any point of that. Its successor calls add and mdev_create
+ * again for what was there: what exists outside (a file, a name) is found then, not made anew. And
+ * resources_end may come without `resources`, which was called by the manager before.
  */
 #ifndef UMDEV_PARENT_H
 #define UMDEV_PARENT_H
