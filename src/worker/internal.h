@@ -76,9 +76,6 @@ void members_each_fd(struct worker *w, void (*fn)(void *, int), void *arg);
 /* rendezvous.c */
 int rendezvous_start(struct worker *w);
 
-/* sandbox.c */
-int worker_enter_sandbox(void);
-
 /* sweep.c: closes every descriptor that no state and nothing of this life names. */
 void worker_sweep(struct worker *w);
 

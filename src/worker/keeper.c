@@ -22,6 +22,7 @@
 #include <unistd.h>
 #include "base/log.h"
 #include "base/loop.h"
+#include "worker/sandbox.h"
 #include "worker/worker.h"
 
 /*
@@ -58,7 +59,8 @@ struct keeper {
 	const char *program;
 	int old_program_fd; /* a trial: what to go back to; -1: none */
 	struct stat old_program;
-	sigset_t child; /* SIGCHLD, blocked: waited for with a time-out */
+	struct sandbox sandbox; /* of the workers */
+	sigset_t child;         /* SIGCHLD, blocked: waited for with a time-out */
 	struct rate crashes, kills;
 	bool hung;              /* the worker was killed by us */
 	uint64_t late_ns;       /* since when we watch closely, or 0 */
@@ -89,7 +91,7 @@ static pid_t clone_worker(struct keeper *k)
 	prctl(PR_SET_NAME, "umdev-worker");
 	if (getppid() != keeper)
 		_exit(1);
-	_exit(worker_life(k->shared));
+	_exit(worker_life(k->shared, &k->sandbox));
 }
 
 /* A machine out of memory or processes may recover while the client still waits. */
@@ -269,7 +271,12 @@ int keeper_run(struct worker_shared *shared, const char *program, int old_progra
 	struct keeper k = { .shared = shared,
 			    .program = program,
 			    .old_program_fd = old_program_fd };
+	int error = sandbox_enter_keeper(&k.sandbox);
 
+	if (error) {
+		log_error("cannot close the sandbox: %s", strerror(-error));
+		return 1;
+	}
 	/* Without it streams that are no sockets are not exactly once; all else is. */
 	shared->io_fd = open("/proc/self/io", O_RDONLY | O_CLOEXEC);
 	if (old_program_fd >= 0 && fstat(old_program_fd, &k.old_program))

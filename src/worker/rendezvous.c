@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Where a successor of a manager that died finds its workers: it connects and is the manager. */
 #include <poll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 #include "base/log.h"
 #include "base/sock.h"
@@ -9,13 +10,10 @@
 
 static bool is_ours(int fd)
 {
-	struct sock_peer peer;
+	struct ucred peer;
+	socklen_t len = sizeof(peer);
 
-	if (sock_peer(fd, &peer))
-		return false;
-	if (peer.pidfd >= 0)
-		close(peer.pidfd);
-	return peer.uid == geteuid();
+	return !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) && peer.uid == geteuid();
 }
 
 /* Is there a manager? One that died may be found out here first. */

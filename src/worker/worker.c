@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "worker/internal.h"
+#include "worker/sandbox.h"
 
 #define LAST_WORDS_MS 1000 /* a manager that does not read them in time reads our status */
 
@@ -194,7 +195,7 @@ static int run(struct worker *w)
 	return loop_run(&w->loop);
 }
 
-int worker_life(struct worker_shared *shared)
+int worker_life(struct worker_shared *shared, struct sandbox *sandbox)
 {
 	struct worker *w = calloc(1, sizeof(*w));
 	int error = w ? worker_state_check(shared) : -ENOMEM;
@@ -212,7 +213,7 @@ int worker_life(struct worker_shared *shared)
 		w->loop.woke = loop_woke;
 	}
 	if (!error)
-		error = worker_enter_sandbox();
+		error = sandbox_enter_worker(sandbox);
 	if (!error)
 		error = dma_guard_init();
 	if (!error)

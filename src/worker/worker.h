@@ -106,6 +106,8 @@ struct worker_member_shared {
 	struct stream_shared streams[UMDEV_MAX_STREAMS];
 };
 
+struct sandbox;
+
 /* state.c */
 size_t worker_shared_size(void); /* sizeof(struct worker_shared) in whole pages */
 /* Keeper: lays out the fresh memfd. -EEXIST: it is not empty; -errno. */
@@ -149,6 +151,6 @@ int versions_print(const struct umdev_device_driver *const *drivers);
 
 #define WORKER_EXIT_RESTART 3 /* of a worker: between two requests, as RESTART asks */
 /* worker.c: one life; returns the exit status. */
-int worker_life(struct worker_shared *shared);
+int worker_life(struct worker_shared *shared, struct sandbox *sandbox);
 
 #endif
