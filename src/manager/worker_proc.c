@@ -207,7 +207,10 @@ void worker_send(struct worker *w, const uint8_t *frame, int len, const int *fds
 {
 	int r = link_send(&w->link, frame, len, fds, n_fds);
 
-	if (r < 0 && r != -ENOTCONN)
+	/* It has hung up: what it said last is still to be read, and tells more than that. */
+	if (r == -EPIPE || r == -ECONNRESET || r == -ENOTCONN)
+		return;
+	if (r < 0)
 		worker_unreachable(w, r);
 }
 
