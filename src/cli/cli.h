@@ -88,6 +88,7 @@ COMMAND(create);
 COMMAND(remove);
 COMMAND(show);
 COMMAND(set);
+COMMAND(restart);
 COMMAND(attach);
 COMMAND(exec);
 COMMAND(monitor);

@@ -147,3 +147,33 @@ enum cli_exit cmd_set(struct cli *cli)
 	done = json_object();
 	return !status && cli->json ? print_json(done) : status;
 }
+
+enum cli_exit cmd_restart(struct cli *cli)
+{
+	_cleanup_json_ json_t *reply = NULL;
+	bool all = cli_option(cli, "all");
+	const json_t *devices, *device;
+	enum cli_exit status;
+	json_t *params;
+	size_t i;
+
+	if (all == (cli->n_args == 1))
+		return cli_usage(cli->command, "restart: name one DEVICE, or give --all");
+	params = all ? json_object() : params_of_name(cli);
+	if (!params)
+		return CLI_USAGE;
+	status = client_once("Restart", params, &reply);
+	if (status)
+		return status;
+	if (cli->json)
+		return print_json(reply);
+	devices = json_object_get(reply, "devices");
+	json_array_foreach(devices, i, device)
+		printf("%s\n", json_string_value(device));
+	if (!json_array_size(devices))
+		fprintf(stderr,
+			"umdev: nothing to do: %s not in use, and the next client gets the "
+			"installed program\n",
+			all ? "devices are" : "the device is");
+	return CLI_OK;
+}

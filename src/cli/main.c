@@ -28,6 +28,11 @@ static const struct cli_option attach_options[] = {
 	{ NULL },
 };
 
+static const struct cli_option restart_options[] = {
+	{ "all", 'a', NULL, "of every device that is in use" },
+	{ NULL },
+};
+
 /* In the order of --help and of the manual page. */
 static const struct cli_command commands[] = {
 	{
@@ -121,6 +126,17 @@ static const struct cli_command commands[] = {
 		.min_args = 2,
 		.max_args = CLI_ANY_NUMBER,
 		.run = cmd_set,
+	},
+	{
+		.name = "restart",
+		.args = "[DEVICE]",
+		.summary = "move devices in use to the umdev-worker that is installed now",
+		.details = "Clients see a pause of some milliseconds. Refused, with nothing "
+			   "touched, when that program cannot read the state of the running one. "
+			   "Devices of one group move together.",
+		.options = restart_options,
+		.max_args = 1,
+		.run = cmd_restart,
 	},
 	{
 		.name = "attach",

@@ -40,6 +40,7 @@ struct client { /* owned by control->clients */
 	enum client_state state;
 	bool oneway; /* the call under way wants no answer */
 	struct attr_wait wait;
+	json_t *reply; /* owned; CLIENT_LATER: what the answer will hold, or NULL */
 	struct loop_timer grace;
 	struct loop_defer more; /* calls are left in `in` and nothing else would wake us */
 	size_t in_len, out_len, out_size;
@@ -62,6 +63,7 @@ static void client_free(struct client *c)
 {
 	if (c->state == CLIENT_LATER)
 		attr_cancel(&c->wait);
+	json_decref(c->reply);
 	loop_timer_cancel(&c->grace);
 	loop_defer_cancel(&c->more);
 	loop_remove(&c->source);
@@ -154,8 +156,10 @@ static int answer(struct client *c, int result, json_t *params)
 		json_decref(params);
 		return 0;
 	}
-	if (result < 0)
+	if (result < 0) {
+		json_decref(params);
 		return append_error(c, "io.umdev.Error", error_json(result));
+	}
 	return append_reply(c, params, c->state == CLIENT_MONITOR);
 }
 
@@ -173,7 +177,7 @@ static void answered_later(struct attr_wait *wait, int result)
 	struct client *c = container_of(wait, struct client, wait);
 
 	c->state = CLIENT_READY;
-	if (answer(c, result, NULL) < 0)
+	if (answer(c, result, TAKE(c->reply)) < 0)
 		c->state = CLIENT_DROPPING;
 	/* Not from inside the core: the rest when it has returned. */
 	loop_defer(&c->control->manager->loop, &c->more, more_calls);
@@ -218,8 +222,10 @@ static int run_method(struct client *c, const struct control_method *method, jso
 	c->wait = (struct attr_wait){ .done = answered_later };
 	c->state = CLIENT_LATER;
 	r = method->run(c->control->manager, &c->peer, params, &c->wait, &reply);
-	if (r == TREE_LATER)
+	if (r == TREE_LATER) {
+		c->reply = reply;
 		return 0;
+	}
 	c->state = method->stays && r == 0 ? CLIENT_MONITOR : CLIENT_READY;
 	return answer(c, r, reply);
 }

@@ -40,7 +40,7 @@ struct control_method {
 	bool stays;       /* answered again and again: only with `more` */
 	struct varlink_field params[5];
 	/* 0 and *ret (NULL: nothing to say); -errno (text left); TREE_LATER: attr_done(wait)
-	 * follows and its reply has no parameters. params passed the check. */
+	 * follows, *ret is its reply when it went well. params passed the check. */
 	int (*run)(struct manager *m, const struct control_peer *peer, json_t *params,
 		   struct attr_wait *wait, json_t **ret);
 };

@@ -13,6 +13,7 @@
 #include "core/core.h"
 #include "manager/control.h"
 #include "manager/manager.h"
+#include "manager/upgrade.h"
 
 #define MAX_SETTINGS 64 /* twice what a driver may declare */
 
@@ -305,6 +306,16 @@ static int run_param_set(struct manager *m, const struct control_peer *peer, jso
 	return param_set(mdev, varlink_text(params, "param"), value, strlen(value), wait);
 }
 
+static int run_restart(struct manager *m, const struct control_peer *peer, json_t *params,
+		       struct attr_wait *wait, json_t **ret)
+{
+	const char *name = varlink_text(params, "name");
+	struct umdev_mdev *mdev = NULL;
+	int r = name ? mdev_find_name(&m->core, name, &mdev) : 0;
+
+	return r < 0 ? r : upgrade_start(m, mdev, wait, ret);
+}
+
 /* ---- the tree ---- */
 
 /* What path names, if that user may do `bits` with it. */
@@ -426,6 +437,8 @@ const struct control_method control_methods[] = {
 	  .params = { { "name", VARLINK_TEXT },
 		      { "param", VARLINK_TEXT },
 		      { "value", VARLINK_TEXT } } },
+	{ "io.umdev.Restart", .run = run_restart, .changes = true,
+	  .params = { { "name", VARLINK_TEXT, .optional = true } } },
 	{ "io.umdev.Read", .run = run_read, .params = { { "path", VARLINK_TEXT } } },
 	{ "io.umdev.Write", .run = run_write, .changes = true,
 	  .params = { { "path", VARLINK_TEXT }, { "value", VARLINK_TEXT } } },

@@ -18,6 +18,7 @@
 #include "manager/control.h"
 #include "manager/listener.h"
 #include "manager/restart.h"
+#include "manager/upgrade.h"
 #include "manager/worker_proc.h"
 
 #define NS_PER_S 1000000000ull
@@ -338,6 +339,7 @@ void manager_fini(struct manager *m)
 	if (m->loop.epoll_fd < 0)
 		return;
 	loop_timer_cancel(&m->farewell);
+	upgrade_close(m);
 	control_close(TAKE(m->control));
 	fuse_door_close(TAKE(m->door));
 	if (m->keep)

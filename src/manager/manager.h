@@ -17,6 +17,7 @@
 
 struct control;
 struct fuse_door;
+struct upgrade;
 
 /* What the command line asks for. */
 struct manager_options {
@@ -34,6 +35,7 @@ struct manager {
 	struct list_node workers;   /* struct worker.node: all that are not reaped */
 	struct fuse_door *door;     /* NULL: the tree is not mounted */
 	struct control *control;    /* NULL with --one */
+	struct upgrade *upgrade;    /* NULL: no worker is being restarted */
 	int spare_fd;               /* for the moment when no descriptor is free */
 	uint64_t shed_ns;           /* when that was last logged */
 	struct loop_timer farewell; /* stopping: when the workers have had their time */

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "core/core.h"
 #include "manager/listener.h"
+#include "manager/upgrade.h"
 
 #define NS_PER_S 1000000000ull
 
@@ -124,6 +125,7 @@ static int on_member_frame(struct worker *w, const struct mw_frame *f)
 
 static int on_frame(struct worker *w, const struct mw_frame *f)
 {
+	struct mw_restarted done;
 	int r, signal;
 	uint32_t lives;
 
@@ -136,6 +138,9 @@ static int on_frame(struct worker *w, const struct mw_frame *f)
 		if (r == 0)
 			on_resumed(w, signal, lives);
 		return r;
+	case MW_RESTARTED:
+		r = mw_get_restarted(f, &done);
+		return r < 0 ? r : upgrade_answered(w, f->serial, &done);
 	case MW_PONG:
 		w->pong_ns = loop_now_ns();
 		loop_timer_cancel(&w->pong_deadline);

@@ -22,6 +22,7 @@
 #include "manager/listener.h"
 #include "manager/manager.h"
 #include "manager/restart.h"
+#include "manager/upgrade.h"
 
 #ifndef PIDFD_SIGNAL_PROCESS_GROUP
 #define PIDFD_SIGNAL_PROCESS_GROUP (1u << 2)
@@ -125,6 +126,7 @@ static void reaped(struct loop_fd *source, uint32_t revents)
 	else if (w->adopted && !w->pong_ns)
 		log_warning("group %u: its worker ended while no umdevd ran", w->group);
 	forget_process(w);
+	upgrade_worker_gone(w, clean);
 	for (unsigned i = 0; i < w->n_members; i++) {
 		if (w->members[i].mdev)
 			release_member(w, &w->members[i], clean, text);

@@ -19,6 +19,7 @@
 #define MANAGER_WORKER_PROC_H
 
 #include <errno.h>
+#include <spawn.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -58,13 +59,16 @@ struct worker { /* owned by manager->workers */
 	int pidfd;
 	struct loop_fd exit_source;
 	struct loop_timer deadline; /* of READY, of STOP, of the exit after a hang-up */
-	struct loop_timer pong_deadline; /* before READY of an adopted one: to try again to meet it */
+	struct loop_timer
+		pong_deadline; /* before READY of an adopted one: to try again to meet it */
 	struct loop_defer idle;
 	uint64_t pong_ns; /* last sign of life; 0: it was never ready */
 	uint32_t serial;
-	uint64_t rate_ns; /* start of the second that said[] counts */
-	uint16_t said[8]; /* frames per type, from MW_READY_MSG on */
-	char why[256];    /* the reason we ended it for; "": we did not */
+	uint64_t rate_ns;        /* start of the second that said[] counts */
+	uint16_t said[8];        /* frames per type, from MW_READY_MSG on */
+	char why[256];           /* the reason we ended it for; "": we did not */
+	bool restart_wanted;     /* upgrade.c: its turn comes */
+	uint32_t restart_serial; /* of the RESTART that was sent and not answered; 0: none */
 	struct worker_link link;
 	unsigned n_members, n_connected;
 	struct worker_member members[MW_MAX_MEMBERS];
@@ -118,6 +122,8 @@ static inline bool worker_is_shortage(int error)
 }
 /* Neither our fault nor its: ends it, by a failure of its devices or not. */
 void worker_unreachable(struct worker *w, int error);
+/* A process group and signals of its own. 0 / errno */
+int worker_spawn_attr(posix_spawnattr_t *attr);
 /* From now on its end is noticed and cleans up. 0 / -errno */
 int worker_watch(struct worker *w, pid_t pid, int pidfd);
 char *worker_rendezvous_path(struct manager *m, uint32_t group);

@@ -66,7 +66,7 @@ static void actions_destroyp(posix_spawn_file_actions_t *actions)
 
 /* A process group of its own: ^C in our terminal is for us, and one kill reaches keeper and worker.
  * Signals as after a login. */
-static int set_attr(posix_spawnattr_t *attr)
+int worker_spawn_attr(posix_spawnattr_t *attr)
 {
 	sigset_t none, all;
 
@@ -105,7 +105,7 @@ static int run(const char *program, int channel_fd, int rendezvous_fd, int state
 
 	posix_spawn_file_actions_init(&actions);
 	posix_spawnattr_init(&attr);
-	r = set_attr(&attr);
+	r = worker_spawn_attr(&attr);
 	if (r == 0)
 		r = set_actions(&actions, channel_fd, rendezvous_fd, state_fd);
 	if (r == 0)

@@ -11,6 +11,7 @@ from typing import Any
 from lib import t
 from lib.daemon import Daemon
 from lib.varlink import Varlink, VarlinkError
+from lib.vfio_user import Client
 
 TYPE = "/class/mdev_bus/card0/mdev_supported_types/mtty-1"
 TOKEN = re.compile(r"\s*(->|\?|\[\]|\[string\]|[(),:]|[A-Za-z][A-Za-z0-9_.]*)")
@@ -143,6 +144,10 @@ def every_reply_is_as_described() -> None:
         kinds = {e["name"]: e["kind"] for e in c.call("ListDir", path=path)["entries"]}
         t.equal([kinds[n] for n in ("mdev", "remove", "driver")], ["directory", "file", "link"],
                 "kinds")
+        t.equal(c.call("Restart", name="b"), {"devices": []}, "devices in use that were moved")
+        with Client(d.socket(u)):
+            t.equal(c.call("Restart"), {"devices": [u]}, "all of them")
+        t.wait_for(lambda: d.state_of(u) == "idle", 5, "the client's leaving")
         c.call("Remove", name="b", force=False)
         c.call("ParentRemove", name="card1")
         t.equal(c.called | {"Monitor"}, set(c.interface.methods), "methods that were called")

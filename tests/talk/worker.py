@@ -11,7 +11,6 @@ import os
 import random
 import re
 import select
-import shutil
 import signal
 import socket
 import struct
@@ -25,6 +24,7 @@ from typing import Any
 
 from lib import t
 from lib.daemon import program
+from lib.installed import Installed, variant
 from lib import vfio_user
 from lib.vfio_user import Client
 
@@ -292,23 +292,6 @@ def killed_worker_goes_on_and_says_so() -> None:
         t.equal(g.expect(RESUMED).numbers(2), (signal.SIGSEGV, 3), "signal and lives")
 
 
-class Installed:
-    """A program file that can be replaced as a package manager does it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "umdev-worker"
-        self.install(program("umdev-worker"))
-
-    def install(self, source: Path) -> None:
-        new = self.path.with_suffix(".new")
-        shutil.copy2(source, new)
-        new.rename(self.path)
-
-    def runs(self, pid: int) -> bool:
-        """Is that process made from the file that is installed now?"""
-        return os.path.samefile(f"/proc/{pid}/exe", self.path)
-
-
 @contextlib.contextmanager
 def installed(*kinds: str) -> Iterator[tuple[Group, Installed]]:
     with t.TempDir() as folder:
@@ -316,11 +299,6 @@ def installed(*kinds: str) -> Iterator[tuple[Group, Installed]]:
         with Group(*(kinds or ("1",)), worker=i.path) as g:
             g.expect(READY)
             yield g, i
-
-
-def variant(name: str) -> Path:
-    """A worker that is like ours but for one thing (tests/survive/meson.build)."""
-    return t.BUILD / "tests/survive" / f"umdev-worker-{name}"
 
 
 def versions() -> dict[str, Any]:
