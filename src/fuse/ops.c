@@ -346,7 +346,7 @@ static void on_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 	else if (size > handle->len - start)
 		size = handle->len - start;
 	handle->pos = start + size;
-	if (content == fresh && size && handle->pos < handle->len) {
+	if (content == fresh && handle->pos < handle->len) {
 		handle->content = malloc(handle->len);
 		if (!handle->content) {
 			fuse_reply_err(req, ENOMEM);

@@ -30,7 +30,7 @@ enum op {
 	OP_CRASH,   /* of its own fault */
 	OP_RECONNECT,
 	OP_PIN,   /* something in flight uses memory; or does no more */
-	OP_WRITE, /* a well-formed register write: region, offset, value */
+	OP_WRITE, /* well-formed register writes: one or many; region, offset, size, value */
 	OPS,
 };
 
@@ -168,14 +168,38 @@ static void do_reconnect(struct session *s)
 		rig_hello(&s->rig);
 }
 
+/* In one message, as QEMU sends those of a busy guest. */
+static void do_many_writes(struct session *s, unsigned region)
+{
+	uint8_t data[8 + 4 * 24];
+	struct buf_writer w = buf_write_to(data, sizeof(data));
+	unsigned n = 1 + buf_get_u8(&s->in) % 4;
+
+	buf_put_u64(&w, n);
+	for (unsigned i = 0; i < n; i++) {
+		struct vuser_access a = { .region = region };
+		uint64_t value;
+
+		a.offset = buf_get_u16(&s->in);
+		a.count = buf_get_u8(&s->in) % 9;
+		value = buf_get_u32(&s->in);
+		vuser_put_access(&w, &a);
+		buf_put_u64(&w, value << 32 | value);
+	}
+	rig_send(&s->rig, VUSER_REGION_WRITE_MULTI, VUSER_NO_REPLY, data, w.len, NULL, 0);
+}
+
 static void do_write(struct session *s)
 {
-	uint8_t data[VUSER_ACCESS + 8];
+	uint8_t data[VUSER_ACCESS + 8], how = buf_get_u8(&s->in);
 	struct buf_writer w = buf_write_to(data, sizeof(data));
-	struct vuser_access a = { 0 };
+	struct vuser_access a = { .region = how % 8 };
 	uint64_t value;
 
-	a.region = buf_get_u8(&s->in) % 8;
+	if (how & 0x80) {
+		do_many_writes(s, a.region);
+		return;
+	}
 	a.offset = buf_get_u16(&s->in);
 	a.count = 4;
 	value = buf_get_u32(&s->in);
