@@ -10,6 +10,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,7 +71,13 @@ int __real_kill(pid_t pid, int signal);
 int __wrap_kill(pid_t pid, int signal);
 int __real_waitid(idtype_t type, id_t id, siginfo_t *info, int options);
 int __wrap_waitid(idtype_t type, id_t id, siginfo_t *info, int options);
-int __wrap_worker_spawn(struct manager *m, uint32_t group, struct worker_child *ret);
+int __wrap_pidfd_open(pid_t pid, unsigned flags);
+int __real_pidfd_open(pid_t pid, unsigned flags);
+int __wrap_pidfd_send_signal(int pidfd, int signal, siginfo_t *info, unsigned flags);
+int __wrap_posix_spawn(pid_t *ret, const char *path, const posix_spawn_file_actions_t *actions,
+		       const posix_spawnattr_t *attr, char *const argv[], char *const envp[]);
+int __real_sock_pair(int ret[2]);
+int __wrap_sock_pair(int ret[2]);
 
 static void hang_up(struct session *s)
 {
@@ -111,19 +118,36 @@ int __wrap_waitid(idtype_t type, id_t id, siginfo_t *info, int options)
 	return 0;
 }
 
-int __wrap_worker_spawn(struct manager *m, uint32_t group, struct worker_child *ret)
+int __wrap_pidfd_send_signal(int pidfd, int signal, siginfo_t *info, unsigned flags)
+{
+	die(&session, CLD_KILLED, signal);
+	return 0;
+}
+
+int __wrap_pidfd_open(pid_t pid, unsigned flags)
+{
+	return pid == PID ? dup(session.exit_fd) : __real_pidfd_open(pid, flags);
+}
+
+/* The channel of the worker that is about to be spawned. */
+int __wrap_sock_pair(int ret[2])
 {
 	struct session *s = &session;
-	int pair[2];
+	int r = __real_sock_pair(ret);
 
-	assert(!s->alive && !s->dead); /* one worker per group */
-	if (sock_pair(pair) < 0)
-		abort();
-	s->channel = pair[0];
-	s->exit_fd = eventfd(0, EFD_CLOEXEC);
-	s->alive = true;
-	s->deaf = false;
-	*ret = (struct worker_child){ .pid = PID, .pidfd = dup(s->exit_fd), .channel_fd = pair[1] };
+	assert(!s->alive && !s->dead && s->channel < 0); /* one worker per group */
+	if (r == 0)
+		s->channel = dup(ret[1]);
+	return r;
+}
+
+int __wrap_posix_spawn(pid_t *ret, const char *path, const posix_spawn_file_actions_t *actions,
+		       const posix_spawnattr_t *attr, char *const argv[], char *const envp[])
+{
+	session.exit_fd = eventfd(0, EFD_CLOEXEC);
+	session.alive = true;
+	session.deaf = false;
+	*ret = PID;
 	return 0;
 }
 
@@ -248,7 +272,7 @@ static void connect_client(struct session *s, unsigned i)
 	struct umdev_mdev *mdev = device(s, i);
 	int pair[2];
 
-	if (!mdev || mdev->state == MDEV_REMOVING || !mdev->manager || sock_pair(pair) < 0)
+	if (!mdev || mdev->state == MDEV_REMOVING || !mdev->manager || __real_sock_pair(pair) < 0)
 		return;
 	leave(s, i);
 	s->client[i] = pair[0];
