@@ -6,10 +6,12 @@
  *   dma   BAR 0, MSI-X with 16 vectors (table and PBA in BAR 4), 64 KiB of memory in BAR 2 that the
  *         client may map, and an engine that moves bytes between guest memory and BAR 2
  *
- * BAR 0 holds the registers below, little-endian. Each is read and written at its own offset, in
- * its own width or in less: a read gives the low bytes, a write clears the high ones. Only SCRATCH
- * can be accessed byte by byte. Whatever is not named reads 0 and ignores writes. "RO" ignores
- * writes. A reset clears everything except RESETS, LAST_RESET, GAIN and BAR 2.
+ *   evil  a device half in the hands of its guest: evil.h
+ *
+ * BAR 0 of the others holds the registers below, little-endian. Each is read and written at its own
+ * offset, in its own width or in less: a read gives the low bytes, a write clears the high ones.
+ * Only SCRATCH can be accessed byte by byte. Whatever is not named reads 0 and ignores writes. "RO"
+ * ignores writes. A reset clears everything except RESETS, LAST_RESET, GAIN and BAR 2.
  *
  * Refusals, to be tested: GAIN_PARENT_REFUSES is refused by the parent half, GAIN_DEVICE_REFUSES by
  * the device half of a device that is served.
@@ -26,6 +28,7 @@
 #define TEST_VENDOR 0x1234 /* assigned to nobody; QEMU uses it for such devices too */
 #define TEST_DEVICE_REGS 0x7e57
 #define TEST_DEVICE_DMA 0x7e58
+#define TEST_DEVICE_EVIL 0x7e59
 #define TEST_MAGIC 0x74736574 /* "test" */
 
 #define TEST_BAR_REGS 0

@@ -11,6 +11,7 @@
 #include <umdev/device.h>
 #include <umdev/dma.h>
 #include <umdev/vfio.h>
+#include "evil.h"
 #include "test.h"
 
 struct test_state {
@@ -384,6 +385,17 @@ static const struct umdev_pci dma_pci = {
 		 [TEST_BAR_MSIX] = { .size = TEST_BAR_MSIX_SIZE } },
 };
 
+static const struct umdev_pci evil_pci = {
+	.vendor = TEST_VENDOR,
+	.device = TEST_DEVICE_EVIL,
+	.subsystem_vendor = TEST_VENDOR,
+	.subsystem = TEST_DEVICE_EVIL,
+	.class_code = CLASS_OTHER,
+	.revision = 1,
+	.intx = true,
+	.bar = { { .size = EVIL_BAR_SIZE } },
+};
+
 static const struct umdev_device_type types[] = {
 	{
 		.name = "regs",
@@ -400,6 +412,14 @@ static const struct umdev_device_type types[] = {
 		.state_size = sizeof(struct test_state),
 		.state_version = 1,
 		.priv_size = sizeof(struct test_priv),
+	},
+	{
+		.name = "evil",
+		.ops = &evil_ops,
+		.pci = &evil_pci,
+		.state_size = sizeof(struct evil_state),
+		.state_version = 1,
+		.priv_size = sizeof(struct evil_priv),
 	},
 	{ .name = NULL },
 };

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* test, parent half: a pool of units and parameters of several kinds. See test.h. */
 #include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 #include <umdev/parent.h>
 #include "test.h"
 
@@ -41,8 +43,19 @@ static int judge_gain(const struct umdev_value *value)
 	return -EDOM;
 }
 
+/* A guest that may make any call of a worker is for tests only, whatever the sandbox is worth. */
+static int judge_evil(void)
+{
+	if (getenv("UMDEV_TEST_EVIL"))
+		return 0;
+	umdev_explain("type evil is made only by a umdevd with UMDEV_TEST_EVIL in its environment");
+	return -EPERM;
+}
+
 static int test_mdev_create(struct umdev_mdev *mdev)
 {
+	if (!strcmp(umdev_mdev_type(mdev)->name, "evil"))
+		return judge_evil();
 	return judge_gain(umdev_mdev_param(mdev, "gain"));
 }
 
@@ -80,6 +93,14 @@ static const struct umdev_type types[] = {
 		.max_aggregation = TEST_UNITS / 2,
 		.p2p = true,
 		.label = true,
+	},
+	{
+		.name = "evil",
+		.pretty = "Test exploit",
+		.description = "system calls of the worker, to order: for tests of its sandbox",
+		.device_api = "vfio-pci",
+		.class_name = "misc",
+		.pool = { { .cost = 1 } },
 	},
 	{ .name = NULL },
 };
