@@ -75,23 +75,17 @@ static int add_rules(scmp_filter_ctx ctx)
 static int export_filter(scmp_filter_ctx ctx, struct sandbox *sandbox)
 {
 	_cleanup_close_ int fd = memfd_create("filter", MFD_CLOEXEC);
-	struct sock_filter *filter;
-	struct stat st;
 	int error = fd < 0 ? -errno : seccomp_export_bpf(ctx, fd);
+	ssize_t n;
 
 	if (error)
 		return error;
-	if (fstat(fd, &st))
+	n = pread(fd, sandbox->filter, sizeof(sandbox->filter), 0);
+	if (n < 0)
 		return -errno;
-	filter = malloc(st.st_size);
-	if (!filter)
-		return -ENOMEM;
-	if (pread(fd, filter, st.st_size, 0) != st.st_size) {
-		free(filter);
-		return -EIO;
-	}
-	sandbox->filter = filter;
-	sandbox->n_filter = st.st_size / sizeof(*filter);
+	if (n == (ssize_t)sizeof(sandbox->filter))
+		return -E2BIG; /* and maybe there is more */
+	sandbox->n_filter = n / sizeof(sandbox->filter[0]);
 	return 0;
 }
 

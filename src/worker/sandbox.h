@@ -44,13 +44,15 @@ extern const size_t sandbox_n_rules;
 /* Stands in the filter for the pid of the process that installs it. No pid is that large. */
 #define SANDBOX_OWN_PID 0x5e1fface
 
+#define SANDBOX_MAX_FILTER 512 /* instructions; the table takes about 140 */
+
 struct sandbox {
-	struct sock_filter *filter; /* owned by the keeper; each life has its own copy */
+	struct sock_filter filter[SANDBOX_MAX_FILTER];
 	unsigned short n_filter;
 	int landlock; /* ABI version of this kernel; 0: none */
 };
 
-/* Compiles the table: -errno. */
+/* Compiles the table. -errno; -E2BIG: it needs more instructions. */
 int sandbox_compile(struct sandbox *sandbox);
 /* The keeper's stage, once; compiles too. -errno: what cannot be done without. */
 int sandbox_enter_keeper(struct sandbox *sandbox);

@@ -52,7 +52,7 @@ const struct sandbox_rule sandbox_rules[] = {
 	ALLOW(pwritev2, "media"),
 	ALLOW(fsync, "media: a guest's flush"),
 	ALLOW(fdatasync, "media: a guest's flush"),
-	ALLOW(fallocate, "media: a guest's discard; bounded by RLIMIT_FSIZE and the file system"),
+	ALLOW(fallocate, "memory of a BAR is zeroed; media: a guest's discard"),
 	ALLOW(lseek, "media: where data and holes are"),
 	ALLOW(recvmmsg, "connections and the channel"),
 	ALLOW(sendmmsg, "connections and the channel"),

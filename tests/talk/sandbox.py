@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import platform
+import re
 import shutil
 import signal
 import socket
@@ -21,8 +22,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lib import t
+from lib import vfio_user as vu
 from lib.daemon import Daemon, parent_of, worker_of
-from lib.vfio_user import Client
+from lib.vfio_user import Client, Ram
 
 # Registers, src/drivers/test/evil.h.
 CALL, ARG, POINTERS, RESULT, ADDRESS, GO, BUFFER = 0, 8, 0x38, 0x40, 0x48, 0x50, 0x800
@@ -288,6 +290,99 @@ def memory_of_an_own_program_is_not_run() -> None:
         t.equal(e.call("write", fd, script, len(script)), len(script), "write()")
         t.equal(e.call("execveat", fd, b"\0", 0, 0, 0x1000), UNTOUCHED, "execveat()")
         t.check(not (s.daemon.dir / "ran").exists(), "it ran")
+
+
+PAGE = 4096
+CALL_LINE = re.compile(r"^(\d+)\s+(?:<\.\.\. )?(\w+)\b.*\) += (.*)$")
+
+
+def use_everything(d: Daemon) -> None:
+    """Ports, interrupts, guest memory, engines, parameters, kills, resets, a crash."""
+    with d.varlink() as v:
+        v.call("ParentAdd", name="lab", driver="test", settings=[])
+    d.add_card()
+    card, engine = d.create("card0", "mtty-2"), d.create("lab", "test-dma")
+    listening = d.create("card0", "mtty-1", "backend=socket")
+    logged = d.create("card0", "mtty-1", "backend=file")
+    for _ in range(2):
+        with Client(d.socket(card)) as c, contextlib.closing(Ram(16 * PAGE)) as ram:
+            line = c.arm(vu.INTX)
+            c.dma_map(0, 16 * PAGE, ram.fd)
+            c.dma_map(1 << 32, PAGE)
+            tty = os.open(d.device_dir(card) / "tty0", os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+            c.write(0, 2, b"\x07")
+            c.write(0, 4, b"\x0a")
+            c.write(0, 1, b"\x02")
+            for i in range(40):
+                c.write(0, 0, bytes([0x40 + i % 20]))
+                os.write(tty, b"y")
+                c.read(0, 5, 1)
+                c.read(0, 0, 1)
+                if i % 10 == 5:
+                    os.kill(worker_of(d, card), signal.SIGKILL)
+            t.check(line.wait() > 0, "no interrupt")
+            os.close(tty)
+            c.reset()
+            c.dma_unmap(0, 0, 2)
+    with Client(d.socket(engine)) as c, contextlib.closing(Ram(16 * PAGE)) as ram:
+        c.set_config(4, 2, 6)
+        c.dma_map(0, 16 * PAGE, ram.fd)
+        c.region_info(2)
+        for register, value in ((0x80, 0), (0x8c, 4096), (0x90, 1), (0x90, 2)):
+            c.write(0, register, struct.pack("<I", value))
+        with d.varlink() as v:
+            v.call("ParamSet", name=engine, param="gain", value="9")
+        t.equal(c.read(0, 0x38, 4), struct.pack("<I", 9), "gain")
+        os.ftruncate(ram.fd, 0)  # SIGBUS in the copy
+        c.write(0, 0x90, struct.pack("<I", 2))
+        c.write(0, 0x48, struct.pack("<I", 1))  # crash
+        c.read(0, 0, 4)
+    with Client(d.socket(listening)) as c, socket.socket(socket.AF_UNIX) as peer:
+        peer.connect(str(d.device_dir(listening) / "port0.sock"))
+        c.write(0, 2, b"\x07")
+        c.write(0, 0, b"x")
+        t.equal(peer.recv(1), b"x", "byte at the socket")
+    with Client(d.socket(logged)) as c:
+        c.write(0, 0, b"x")
+        c.read(0, 0, 1)
+
+
+@t.case
+def what_a_worker_does_is_allowed() -> None:
+    """Sessions of every kind under a tracer: no call of a worker behind its filter is refused."""
+    if os.geteuid():
+        t.skip("needs root: what a worker does cannot be traced by its user")
+    if not shutil.which("strace"):
+        t.skip("no strace here: run tools/setup")
+    with Daemon() as d, t.TempDir() as tmp:
+        trace = tmp / "trace"
+        assert d.process
+        p = subprocess.Popen(["strace", "-f", "-qq", "-o", str(trace), "-p", str(d.process.pid)],
+                             stderr=subprocess.DEVNULL)
+        try:
+            t.wait_for(lambda: "TracerPid:\t0" not in Path(f"/proc/{d.process.pid}/status").read_text(),
+                       5, "the tracer")
+            use_everything(d)
+        finally:
+            p.terminate()
+            p.wait(10)
+        behind: set[str] = set()
+        calls, refused_calls = set(), []
+        for line in trace.read_text(errors="replace").splitlines():
+            m = CALL_LINE.match(line)
+            if not m:
+                t.check("SIGSYS" not in line, line)
+            elif m[2] == "seccomp":
+                if "SECCOMP_SET_MODE_FILTER" in line and m[3] == "0":
+                    behind.add(m[1])
+            elif m[1] in behind:
+                calls.add(m[2])
+                # The kernel's own answer for a file, which cannot be polled: epoll_ctl is allowed.
+                if m[2] != "epoll_ctl" and re.search("EPERM|EACCES", m[3]):
+                    refused_calls.append(line)
+        t.equal(refused_calls, [], "refused calls")
+        t.check(len(behind) > 8, f"only {len(behind)} lives were seen")
+        t.fact(f"{len(behind)} lives, {len(calls)} kinds of calls: {' '.join(sorted(calls))}")
 
 
 @t.case(seconds=240)

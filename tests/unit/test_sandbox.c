@@ -2,7 +2,9 @@
 /* The table of system calls: what it says, and what a process can still do behind it. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/seccomp.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -117,7 +119,6 @@ static int run_inside(int (*fn)(void))
 			_exit(100);
 		_exit(fn());
 	}
-	free(sandbox.filter);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
 }
@@ -196,6 +197,48 @@ static void running_a_program_ends_it(void **state)
 	assert_int_equal(run_inside(run_program), -SIGSYS);
 }
 
+/* The stage before the filter, by itself. */
+static int run_behind_landlock(int version, int (*fn)(void))
+{
+	struct sandbox sandbox = { .filter = { BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW) },
+				   .n_filter = 1,
+				   .landlock = version };
+	int status;
+	pid_t pid = fork();
+
+	if (!pid) {
+		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || sandbox_enter_worker(&sandbox))
+			_exit(100);
+		_exit(fn());
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+static int open_a_file(void)
+{
+	return open("/etc/passwd", O_RDONLY) >= 0 ? 0 : errno;
+}
+
+static int signal_the_parent(void)
+{
+	return kill(getppid(), 0) == 0 ? 0 : errno;
+}
+
+static void landlock_alone_closes_paths(void **state)
+{
+	long version = syscall(SYS_landlock_create_ruleset, NULL, 0, 1);
+
+	if (version < 1)
+		skip();
+	assert_int_equal(run_behind_landlock((int)version, open_a_file), EACCES);
+	assert_int_equal(run_behind_landlock(0, open_a_file), 0);
+	for (int older = 1; older < version; older++)
+		assert_int_equal(run_behind_landlock(older, open_a_file), EACCES);
+	if (version >= 6)
+		assert_int_equal(run_behind_landlock((int)version, signal_the_parent), EPERM);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -206,6 +249,7 @@ int main(void)
 		cmocka_unit_test(code_sockets_and_signals_to_others_are_refused),
 		cmocka_unit_test(an_abort_is_seen_as_one),
 		cmocka_unit_test(running_a_program_ends_it),
+		cmocka_unit_test(landlock_alone_closes_paths),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
