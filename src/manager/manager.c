@@ -17,6 +17,7 @@
 #include "fuse/fuse.h"
 #include "manager/control.h"
 #include "manager/listener.h"
+#include "manager/owners.h"
 #include "manager/restart.h"
 #include "manager/upgrade.h"
 #include "manager/worker_proc.h"
@@ -276,6 +277,7 @@ int manager_init(struct manager *m)
 		return r;
 	config_load_parents(&m->config, restore_parent, m);
 	restart_restore(m);
+	owners_restore(m);
 	mount_tree(m);
 	return control_open(m, &m->control);
 }
@@ -342,8 +344,10 @@ void manager_fini(struct manager *m)
 	upgrade_close(m);
 	control_close(TAKE(m->control));
 	fuse_door_close(TAKE(m->door));
-	if (m->keep)
+	if (m->keep) {
+		owners_flush(m);
 		return;
+	}
 	if (m->core.ops) {
 		list_for_each_safe(parent, next, &m->core.parents, node)
 			parent_remove(parent);
@@ -352,8 +356,8 @@ void manager_fini(struct manager *m)
 	remove_run_dir(m, "dev");
 	remove_run_dir(m, "worker");
 	remove_run_dir(m, "sys");
-	remove_run_dir(m, "state");
 	restart_close(m);
+	remove_run_dir(m, "state");
 	loop_fini(&m->loop);
 	close(m->spare_fd);
 }

@@ -40,6 +40,7 @@ struct manager {
 	uint64_t shed_ns;           /* when that was last logged */
 	struct loop_timer farewell; /* stopping: when the workers have had their time */
 	int state_fd;               /* $UMDEV_RUN/state; -1: nothing is kept for a successor */
+	struct loop_defer owners;   /* modes and owners of the tree are to be written */
 	bool restoring;             /* what happens is not news and is written already */
 	bool keep;                  /* devices and workers stay when this process ends */
 	bool stopping;              /* no connection is admitted any more */

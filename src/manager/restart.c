@@ -19,10 +19,9 @@
 #include "manager/control.h"
 #include "manager/listener.h"
 #include "manager/manager.h"
+#include "manager/owners.h"
 #include "manager/state_file.h"
 #include "manager/worker_proc.h"
-
-#define TMP ".tmp"
 
 /* ---- writing ---- */
 
@@ -42,21 +41,24 @@ int restart_open(struct manager *m)
 
 void restart_close(struct manager *m)
 {
-	if (m->state_fd >= 0)
-		close(take_fd(&m->state_fd));
+	if (m->state_fd < 0)
+		return;
+	owners_close(m);
+	unlinkat(m->state_fd, STATE_TMP, 0); /* of one that was killed while it wrote */
+	close(take_fd(&m->state_fd));
 }
 
-/* A reader, or a kill, never meets half of it. */
-static int write_file(int dir_fd, const char *name, const char *text)
+int restart_write(const struct manager *m, const char *name, const char *text)
 {
-	_cleanup_close_ int fd =
-		openat(dir_fd, TMP, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	_cleanup_close_ int fd = openat(m->state_fd, STATE_TMP,
+					O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW,
+					0600);
 	int r;
 
 	if (fd < 0)
 		return -errno;
 	r = sock_write_all(fd, text, strlen(text));
-	if (r == 0 && renameat(dir_fd, TMP, dir_fd, name) < 0)
+	if (r == 0 && renameat(m->state_fd, STATE_TMP, m->state_fd, name) < 0)
 		r = -errno;
 	return r;
 }
@@ -75,7 +77,7 @@ void restart_save(struct manager *m, const struct umdev_mdev *mdev)
 	if (r == 0)
 		text = device_state_encode(mdev, worker_describe(mdev, &record) ? &record : NULL);
 	if (r == 0)
-		r = text ? write_file(m->state_fd, mdev->uuid_text, text) : -ENOMEM;
+		r = text ? restart_write(m, mdev->uuid_text, text) : -ENOMEM;
 	if (r < 0)
 		log_error("device %s: cannot write its state: %s; a restart of umdevd would not "
 			  "know of the last change",

@@ -21,7 +21,12 @@ struct umdev_mdev;
 
 /* Makes $UMDEV_RUN/state. 0 / -errno (text left) */
 int restart_open(struct manager *m);
+/* Nothing is left to restart; no device is there any more. */
 void restart_close(struct manager *m);
+
+#define STATE_TMP ".tmp" /* in $UMDEV_RUN/state: a file that is being written */
+/* Replaces a file there: a reader, or a kill, never meets half of it. 0 / -errno */
+int restart_write(const struct manager *m, const char *name, const char *text);
 
 /* Writes mdev's state file now. Failure is logged: the device works, a restart forgets it. */
 void restart_save(struct manager *m, const struct umdev_mdev *mdev);

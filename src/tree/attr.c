@@ -85,6 +85,12 @@ static struct tree_owner *own(struct tree *t, const struct tree_ref *ref)
 	return owner;
 }
 
+static void tell(struct tree *t)
+{
+	if (t->owned_changed)
+		t->owned_changed(t);
+}
+
 int tree_chmod(struct tree *t, const struct tree_ref *ref, mode_t mode)
 {
 	struct tree_owner *owner = own(t, ref);
@@ -92,6 +98,7 @@ int tree_chmod(struct tree *t, const struct tree_ref *ref, mode_t mode)
 	if (!owner)
 		return -ENOMEM;
 	owner->mode = mode & 07777;
+	tell(t);
 	return 0;
 }
 
@@ -105,7 +112,38 @@ int tree_chown(struct tree *t, const struct tree_ref *ref, uid_t uid, gid_t gid)
 		owner->uid = uid;
 	if (gid != (gid_t)-1)
 		owner->gid = gid;
+	tell(t);
 	return 0;
+}
+
+void tree_each_owned(struct tree *t, void (*fn)(void *arg, const char *path, const struct stat *st),
+		     void *arg)
+{
+	struct tree_node *node = &t->root, *next;
+
+	/* Depth first, without a stack: up again by the parent. */
+	while (node) {
+		for (const struct tree_owner *o = node->owners; o; o = o->next) {
+			char path[TREE_PATH_MAX];
+			struct tree_ref ref;
+			struct stat st;
+
+			if (tree_find_ino(t, o->ino, &ref) < 0 ||
+			    tree_path(&ref, path, sizeof(path)) < 0)
+				continue; /* not shown now */
+			tree_stat(t, &ref, &st);
+			fn(arg, path, &st);
+		}
+		next = list_first(&node->children, struct tree_node, sibling);
+		while (!next && node->parent) {
+			struct list_node *sibling = node->sibling.next;
+
+			node = node->parent;
+			if (sibling != &node->children)
+				next = container_of(sibling, struct tree_node, sibling);
+		}
+		node = next;
+	}
 }
 
 static bool is_in_group(const struct tree_user *user, gid_t gid)

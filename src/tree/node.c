@@ -218,6 +218,8 @@ void tree_remove(struct tree *t, struct tree_node *node)
 	list_remove(&node->sibling);
 	node->parent->n_dirs -= !!node->kind;
 	node->removed = true;
+	if (node->owners && t->owned_changed)
+		t->owned_changed(t);
 	tree_put(t, node);
 }
 

@@ -113,6 +113,9 @@ struct tree {
 	struct tree_node **by_name, **by_ino; /* hash tables of n_buckets heads */
 	unsigned n_buckets, n_nodes;
 	uint64_t next_id;
+	/* A changed mode or owner was set, or went with its node. May be called often; must not
+	 * touch the tree. NULL: nobody asks. */
+	void (*owned_changed)(struct tree *t);
 	uid_t uid; /* owner of everything that was not chowned: who runs this process */
 	gid_t gid;
 };
@@ -170,6 +173,11 @@ int tree_path(const struct tree_ref *ref, char *buf, size_t size); /* "/devices/
 /* Sticky for as long as the node lives. 0 / -ENOMEM. */
 int tree_chmod(struct tree *t, const struct tree_ref *ref, mode_t mode);
 int tree_chown(struct tree *t, const struct tree_ref *ref, uid_t uid, gid_t gid); /* -1: keep */
+
+/* Calls fn for each entry of which these were changed, with its path. fn must not touch the tree.
+ */
+void tree_each_owned(struct tree *t, void (*fn)(void *arg, const char *path, const struct stat *st),
+		     void *arg);
 
 struct tree_user {
 	uid_t uid;

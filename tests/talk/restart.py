@@ -122,6 +122,44 @@ def whatever_is_not_in_use_is_the_same_after_a_kill() -> None:
         t.equal(list_devices(d)[-1]["uuid"], new, "the last one listed")
 
 
+@t.case
+def changed_modes_and_owners_of_the_tree_are_kept_as_long_as_what_they_belong_to() -> None:
+    with daemon() as d:
+        tree(d)
+        device = d.create("t0", "test-regs")
+        create = d.sys / "class/mdev_bus/t0/mdev_supported_types/test-regs/create"
+        remove = d.sys / "bus/mdev/devices" / device / "remove"
+        gain = d.sys / "bus/mdev/devices" / device / "mdev/gain/value"
+        os.chmod(create, 0o222)
+        os.chmod(remove, 0o220)
+        if os.geteuid() == 0:
+            os.chown(gain, 12345, 54321)
+        before = gain.stat()
+        for end in (d.kill, d.leave):
+            # The file is written when nothing else is to be done.
+            t.wait_for(lambda: "mdev/gain" in (d.run / "state/.owners").read_text()
+                       or os.geteuid() != 0, 5, "the line of an owner")
+            end()
+            d.start()
+            t.equal([stat.S_IMODE(p.stat().st_mode) for p in (create, remove)], [0o222, 0o220],
+                    "modes")
+            t.equal((gain.stat().st_uid, gain.stat().st_gid), (before.st_uid, before.st_gid),
+                    "owner")
+        d.umdev("remove", device)
+        with d.varlink() as v:
+            v.call("Create", parent="t0", type="test-regs", uuid=device, settings=[])
+        for _ in range(2):
+            t.equal((stat.S_IMODE(remove.stat().st_mode), gain.stat().st_uid),
+                    (0o200, os.geteuid()), "mode and owner of a new device with the old name")
+            restart(d)
+        d.kill()
+        with open(d.run / "state/.owners", "a") as f:
+            f.write("x\n644 0 0 relative\n644 0 0 /no/such/path\n" + "7" * 5000)
+        d.start()
+        t.check(".owners has lines" in d.log(), "a line about what it cannot use")
+        t.equal(stat.S_IMODE(create.stat().st_mode), 0o222, "mode")
+
+
 @t.case(seconds=600)
 def the_manager_is_killed_under_load() -> None:
     with daemon() as d:

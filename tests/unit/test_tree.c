@@ -634,6 +634,47 @@ static void a_vanished_writer_is_not_answered(void **state)
 	attr_done(&f->thing.slot, 0);
 }
 
+static unsigned n_changes;
+
+static void count_change(struct tree *t)
+{
+	n_changes++;
+}
+
+static void put_owned(void *arg, const char *path, const struct stat *st)
+{
+	char line[256];
+
+	snprintf(line, sizeof(line), "%o %d %d %s\n", st->st_mode & 07777, (int)st->st_uid,
+		 (int)st->st_gid, path);
+	strcat(arg, line);
+}
+
+static void what_was_changed_is_told_and_listed_until_it_goes(void **state)
+{
+	struct fixture *f = *state;
+	struct tree_ref text = at(f, "/devices/mtty/thing/text"), dir = at(f, "/devices");
+	char list[1024] = "";
+
+	n_changes = 0;
+	f->tree.owned_changed = count_change;
+	assert_int_equal(tree_chown(&f->tree, &text, 1000, 50), 0);
+	assert_int_equal(tree_chmod(&f->tree, &text, 0640), 0);
+	assert_int_equal(tree_chmod(&f->tree, &dir, 0700), 0);
+	assert_int_equal(tree_chown(&f->tree, &dir, 0, 0), 0);
+	assert_int_equal(n_changes, 4);
+	tree_each_owned(&f->tree, put_owned, list);
+	assert_string_equal(list, "700 0 0 /devices\n640 1000 50 /devices/mtty/thing/text\n");
+	tree_remove(&f->tree, f->thing.dir);
+	assert_int_equal(n_changes, 5);
+	list[0] = '\0';
+	tree_each_owned(&f->tree, put_owned, list);
+	assert_string_equal(list, "700 0 0 /devices\n");
+	f->thing.dir = tree_add(&f->tree, f->parent, "thing", &thing_kind, &f->thing);
+	assert_int_equal(n_changes, 5);
+	f->tree.owned_changed = NULL;
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -649,6 +690,7 @@ int main(void)
 		T(every_entry_has_its_own_number),
 		T(what_cannot_be_shown_is_refused_to_root_too),
 		T(changed_modes_and_owners_stick_while_the_node_lives),
+		T(what_was_changed_is_told_and_listed_until_it_goes),
 		T(show_and_store_reach_the_attribute),
 		T(a_held_entry_of_a_removed_node_is_ENODEV),
 		T(a_subtree_goes_at_once_and_its_memory_with_the_last_holder),

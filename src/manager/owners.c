@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+/* Modes and owners over a restart; owners.h has the form. */
+#include "manager/owners.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <umdev/cleanup.h>
+#include "base/log.h"
+#include "manager/manager.h"
+#include "manager/restart.h"
+
+#define FILE_NAME ".owners"
+
+static void put_line(void *arg, const char *path, const struct stat *st)
+{
+	fprintf(arg, "%o %u %u %s\n", st->st_mode & 07777, st->st_uid, st->st_gid, path);
+}
+
+static int write_all(struct manager *m)
+{
+	_cleanup_free_ char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+
+	if (!out)
+		return -ENOMEM;
+	tree_each_owned(&m->core.tree, put_line, out);
+	if (fclose(out) != 0)
+		return -ENOMEM;
+	return restart_write(m, FILE_NAME, text);
+}
+
+static void write_now(struct loop_defer *defer)
+{
+	struct manager *m = container_of(defer, struct manager, owners);
+	int r = write_all(m);
+
+	if (r < 0)
+		log_error("cannot write the modes and owners that were changed in the tree: %s",
+			  strerror(-r));
+}
+
+static void changed(struct tree *t)
+{
+	struct manager *m = container_of(t, struct manager, core.tree);
+
+	loop_defer(&m->loop, &m->owners, write_now);
+}
+
+/* One line; a path that is not there any more is no error. False: it is none of ours. */
+static bool restore_line(struct tree *t, const char *line)
+{
+	unsigned mode, uid, gid;
+	struct tree_ref ref;
+	int at = 0;
+
+	if (sscanf(line, "%o %u %u %n", &mode, &uid, &gid, &at) != 3 || line[at] != '/')
+		return false;
+	if (tree_walk(t, line + at, false, &ref) == 0 && ref.what != TREE_LINK) {
+		tree_chown(t, &ref, uid, gid);
+		tree_chmod(t, &ref, mode);
+	}
+	return true;
+}
+
+void owners_restore(struct manager *m)
+{
+	int fd = openat(m->state_fd, FILE_NAME, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	FILE *in = fd >= 0 ? fdopen(fd, "r") : NULL;
+	char line[TREE_PATH_MAX + 64];
+	bool bad = false;
+
+	while (in && fgets(line, sizeof(line), in)) {
+		line[strcspn(line, "\n")] = '\0';
+		bad |= !restore_line(&m->core.tree, line);
+	}
+	if (bad)
+		log_error("%s/state/" FILE_NAME " has lines that umdevd does not write: skipped",
+			  m->config.run_dir);
+	if (in)
+		fclose(in);
+	else if (fd >= 0)
+		close(fd);
+	m->core.tree.owned_changed = changed;
+}
+
+void owners_flush(struct manager *m)
+{
+	if (!list_is_linked(&m->owners.node))
+		return;
+	loop_defer_cancel(&m->owners);
+	write_now(&m->owners);
+}
+
+void owners_close(struct manager *m)
+{
+	loop_defer_cancel(&m->owners);
+	m->core.tree.owned_changed = NULL;
+	unlinkat(m->state_fd, FILE_NAME, 0);
+}
