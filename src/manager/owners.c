@@ -9,28 +9,48 @@
 #include <unistd.h>
 #include <umdev/cleanup.h>
 #include "base/log.h"
+#include "base/str.h"
 #include "manager/manager.h"
 #include "manager/restart.h"
 
 #define FILE_NAME ".owners"
+#define LINE_SIZE (TREE_PATH_MAX + 64) /* mode, uid, gid, path */
+
+/* Not stdio's memory stream: that one crashes when memory is short. */
+struct text {
+	char *data; /* owned */
+	size_t len, size;
+	bool bad; /* no memory */
+};
 
 static void put_line(void *arg, const char *path, const struct stat *st)
 {
-	fprintf(arg, "%o %u %u %s\n", st->st_mode & 07777, st->st_uid, st->st_gid, path);
+	struct text *t = arg;
+
+	if (t->size - t->len < LINE_SIZE) {
+		size_t size = 2 * t->size + LINE_SIZE;
+		char *data = realloc(t->data, size);
+
+		t->bad |= !data;
+		if (!data)
+			return;
+		t->data = data;
+		t->size = size;
+	}
+	t->len += str_format(t->data + t->len, LINE_SIZE, "%o %u %u %s\n", st->st_mode & 07777,
+			     st->st_uid, st->st_gid, path);
 }
 
 static int write_all(struct manager *m)
 {
-	_cleanup_free_ char *text = NULL;
-	size_t size;
-	FILE *out = open_memstream(&text, &size);
+	struct text t = { 0 };
+	int r = -ENOMEM;
 
-	if (!out)
-		return -ENOMEM;
-	tree_each_owned(&m->core.tree, put_line, out);
-	if (fclose(out) != 0)
-		return -ENOMEM;
-	return restart_write(m, FILE_NAME, text);
+	tree_each_owned(&m->core.tree, put_line, &t);
+	if (!t.bad)
+		r = restart_write(m, FILE_NAME, t.data ? t.data : "");
+	free(t.data);
+	return r;
 }
 
 static void write_now(struct loop_defer *defer)
@@ -70,7 +90,7 @@ void owners_restore(struct manager *m)
 {
 	int fd = openat(m->state_fd, FILE_NAME, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	FILE *in = fd >= 0 ? fdopen(fd, "r") : NULL;
-	char line[TREE_PATH_MAX + 64];
+	char line[LINE_SIZE];
 	bool bad = false;
 
 	while (in && fgets(line, sizeof(line), in)) {
