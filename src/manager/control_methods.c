@@ -12,6 +12,7 @@
 #include "base/uuid.h"
 #include "core/core.h"
 #include "manager/control.h"
+#include "manager/definitions.h"
 #include "manager/manager.h"
 #include "manager/upgrade.h"
 
@@ -197,6 +198,7 @@ static int run_list(struct manager *m, const struct control_peer *peer, json_t *
 		json_decref(array);
 		return r;
 	}
+	definitions_failed_json(m->definitions, varlink_text(params, "parent"), &array);
 	return give(ret, "devices", array);
 }
 

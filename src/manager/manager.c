@@ -16,6 +16,7 @@
 #include "base/str.h"
 #include "fuse/fuse.h"
 #include "manager/control.h"
+#include "manager/definitions.h"
 #include "manager/listener.h"
 #include "manager/owners.h"
 #include "manager/restart.h"
@@ -278,6 +279,7 @@ int manager_init(struct manager *m)
 	config_load_parents(&m->config, restore_parent, m);
 	restart_restore(m);
 	owners_restore(m);
+	m->definitions = definitions_start(m);
 	mount_tree(m);
 	return control_open(m, &m->control);
 }
@@ -342,6 +344,7 @@ void manager_fini(struct manager *m)
 		return;
 	loop_timer_cancel(&m->farewell);
 	upgrade_close(m);
+	definitions_free(TAKE(m->definitions));
 	control_close(TAKE(m->control));
 	fuse_door_close(TAKE(m->door));
 	if (m->keep) {

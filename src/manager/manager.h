@@ -16,6 +16,7 @@
 #include "manager/config.h"
 
 struct control;
+struct definitions;
 struct fuse_door;
 struct upgrade;
 
@@ -32,19 +33,20 @@ struct manager {
 	struct config config;
 	struct loop loop;
 	struct core core;
-	struct list_node workers;   /* struct worker.node: all that are not reaped */
-	struct fuse_door *door;     /* NULL: the tree is not mounted */
-	struct control *control;    /* NULL with --one */
-	struct upgrade *upgrade;    /* NULL: no worker is being restarted */
-	int spare_fd;               /* for the moment when no descriptor is free */
-	uint64_t shed_ns;           /* when that was last logged */
-	struct loop_timer farewell; /* stopping: when the workers have had their time */
-	int state_fd;               /* $UMDEV_RUN/state; -1: nothing is kept for a successor */
-	struct loop_defer owners;   /* modes and owners of the tree are to be written */
-	bool restoring;             /* what happens is not news and is written already */
-	bool keep;                  /* devices and workers stay when this process ends */
-	bool stopping;              /* no connection is admitted any more */
-	int exit_code;              /* stopping: of the loop */
+	struct list_node workers;        /* struct worker.node: all that are not reaped */
+	struct fuse_door *door;          /* NULL: the tree is not mounted */
+	struct control *control;         /* NULL with --one */
+	struct definitions *definitions; /* of autostart; NULL with --one */
+	struct upgrade *upgrade;         /* NULL: no worker is being restarted */
+	int spare_fd;                    /* for the moment when no descriptor is free */
+	uint64_t shed_ns;                /* when that was last logged */
+	struct loop_timer farewell;      /* stopping: when the workers have had their time */
+	int state_fd;                    /* $UMDEV_RUN/state; -1: nothing is kept for a successor */
+	struct loop_defer owners;        /* modes and owners of the tree are to be written */
+	bool restoring;                  /* what happens is not news and is written already */
+	bool keep;                       /* devices and workers stay when this process ends */
+	bool stopping;                   /* no connection is admitted any more */
+	int exit_code;                   /* stopping: of the loop */
 };
 #define MANAGER_INIT                                                                     \
 	{                                                                                \
