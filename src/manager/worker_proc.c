@@ -65,11 +65,13 @@ static void describe_exit(const struct worker *w, const siginfo_t *info, char *b
 			   strsignal(info->si_status));
 }
 
-/* The process is gone: give mdev back. clean: it was asked to go. mdev may be freed here. */
-static void release_member(struct worker *w, struct worker_member *member, bool clean,
+/* The process is gone: give mdev back. clean: it was asked to go. told: it said itself why it would
+ * exit, else text does. mdev may be freed here. */
+static void release_member(struct worker *w, struct worker_member *member, bool clean, bool told,
 			   const char *text)
 {
 	struct umdev_mdev *mdev = TAKE(member->mdev);
+	_cleanup_free_ char *last_words = told && mdev->fail_text ? strdup(mdev->fail_text) : NULL;
 	struct listener *l = mdev->manager;
 	/* Of one that we started and that was never ready: nobody can be served. */
 	bool concerned = member->connected || (!w->pong_ns && !w->adopted);
@@ -87,7 +89,7 @@ static void release_member(struct worker *w, struct worker_member *member, bool 
 	if (concerned && clean)
 		core_closed(mdev);
 	else if (concerned)
-		core_failed(mdev, text);
+		core_failed(mdev, last_words ? last_words : text);
 }
 
 static void forget_process(struct worker *w)
@@ -111,7 +113,7 @@ static void reaped(struct loop_fd *source, uint32_t revents)
 	struct manager *m = w->manager;
 	siginfo_t info = { 0 };
 	char text[256];
-	bool clean;
+	bool clean, told;
 
 	kill_group(w); /* a keeper that was killed leaves its worker behind */
 	if (!w->adopted &&
@@ -120,6 +122,7 @@ static void reaped(struct loop_fd *source, uint32_t revents)
 	link_drain(&w->link); /* its last words */
 	/* One that nobody managed goes when its last client does. */
 	clean = w->state == MW_STOPPING || (w->adopted && !w->pong_ns && !w->why[0]);
+	told = !w->why[0] && info.si_code == CLD_EXITED && info.si_status == 1;
 	describe_exit(w, &info, text, sizeof(text));
 	if (!clean)
 		log_error("group %u: %s", w->group, text);
@@ -129,7 +132,7 @@ static void reaped(struct loop_fd *source, uint32_t revents)
 	upgrade_worker_gone(w, clean);
 	for (unsigned i = 0; i < w->n_members; i++) {
 		if (w->members[i].mdev)
-			release_member(w, &w->members[i], clean, text);
+			release_member(w, &w->members[i], clean, told, text);
 	}
 	free(w);
 	manager_worker_gone(m, clean);
