@@ -75,9 +75,9 @@ static int check_param(const struct umdev_parent_driver *driver, const char *whe
 {
 	struct umdev_value value;
 
-	if (!is_param_name(desc->name))
+	if (!desc->name || !is_param_name(desc->name))
 		return err_set(-EINVAL, "%s: '%s' is no parameter name ([a-z][a-z0-9_]*)", where,
-			       desc->name);
+			       desc->name ? desc->name : "");
 	if (desc->type == UMDEV_ENUM && (!desc->choices || !desc->choices[0]))
 		return err_set(-EINVAL, "%s: %s has no choices", where, desc->name);
 	if (desc->def && param_parse(desc, desc->def, strlen(desc->def), &value) < 0) {
@@ -178,14 +178,14 @@ int core_check_driver(const struct umdev_parent_driver *driver)
 					   NULL };
 	int error;
 
-	if (driver->abi != UMDEV_ABI)
-		return err_set(-EINVAL,
-			       "driver %s was built for ABI %u, this umdevd has %d; build it "
-			       "anew",
-			       driver->name, driver->abi, UMDEV_ABI);
-	if (!str_is_name(driver->name))
+	if (driver->abi != UMDEV_ABI) /* not its name: it may be anywhere */
+		return err_set(-EINVAL, "a driver was built for ABI %u, this umdevd has %d",
+			       driver->abi, UMDEV_ABI);
+	if (!driver->name || !str_is_name(driver->name))
 		return err_set(-EINVAL, "driver '%s': no name of letters, digits and '-'",
-			       driver->name);
+			       driver->name ? driver->name : "");
+	if (!driver->types)
+		return err_set(-EINVAL, "driver %s: it has no types", driver->name);
 	if (count_pools(driver) > UMDEV_MAX_POOLS)
 		return err_set(-EINVAL, "driver %s: more than %d pools", driver->name,
 			       UMDEV_MAX_POOLS);
@@ -193,7 +193,12 @@ int core_check_driver(const struct umdev_parent_driver *driver)
 		return err_set(-EINVAL, "driver %s: vendor_attrs without vendor_show",
 			       driver->name);
 	error = check_list(driver, driver->name, driver->params, own);
-	for (const struct umdev_type *t = driver->types; !error && t->name; t++)
+	for (const struct umdev_type *t = driver->types; !error && t->name; t++) {
 		error = check_type(driver, t);
+		for (const struct umdev_type *other = driver->types; !error && other < t; other++)
+			if (strcmp(other->name, t->name) == 0)
+				error = err_set(-EINVAL, "driver %s: type %s is listed twice",
+						driver->name, t->name);
+	}
 	return error;
 }

@@ -16,7 +16,7 @@ static const struct umdev_pool pools[] = { { "bytes", 100 }, { 0 } };
 struct tables {
 	struct umdev_param param;
 	const struct umdev_param *list[CORE_MAX_PARAMS + 2];
-	struct umdev_type types[2];
+	struct umdev_type types[3];
 	struct umdev_parent_driver driver;
 };
 
@@ -58,6 +58,14 @@ static void tables_of_drivers_are_judged(void **state)
 	refuse(&t, "ABI");
 	t.driver.name = "X";
 	refuse(&t, "no name");
+	t.driver.name = NULL;
+	refuse(&t, "no name");
+	t.driver.types = NULL;
+	refuse(&t, "no types");
+	t.types[1] = t.types[0];
+	refuse(&t, "twice");
+	t.param.name = NULL;
+	refuse(&t, "parameter name");
 	t.driver.vendor_attrs = vendor;
 	refuse(&t, "vendor_show");
 	t.driver.vendor_attrs = vendor;
