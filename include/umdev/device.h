@@ -23,11 +23,8 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <umdev/abi.h>
 #include <umdev/param.h>
-
-#ifndef UMDEV_ABI
-#define UMDEV_ABI 1
-#endif
 
 /* Registers and small tables; copied twice per access, so keep it small (352 B: 12 ns). */
 #define UMDEV_STATE_MAX 4096
@@ -99,6 +96,9 @@ struct umdev_device_driver {
 	const char *name;
 	const struct umdev_device_type *types; /* array, ended by name == NULL */
 };
+
+/* Of a driver in a file of its own: what umdev-worker looks up. */
+extern const struct umdev_device_driver umdev_device_driver UMDEV_SYMBOL;
 
 /*
  * What a hook may call. None blocks, none allocates.

@@ -18,10 +18,8 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <umdev/abi.h>
 #include <umdev/param.h>
-
-/* Both halves carry it; the loader refuses any other number and names both. */
-#define UMDEV_ABI 1
 
 #define UMDEV_MAX_POOLS 4
 #define UMDEV_MAX_RESOURCES 32
@@ -110,6 +108,9 @@ struct umdev_parent_driver {
 	const char *const *vendor_attrs; /* NULL-terminated, or NULL */
 	int (*vendor_show)(const struct umdev_mdev *mdev, const char *name, char *buf, size_t size);
 };
+
+/* Of a driver in a file of its own: what umdevd looks up. */
+extern const struct umdev_parent_driver umdev_parent_driver UMDEV_SYMBOL;
 
 /* Called by parent halves. No call keeps a pointer it was given. */
 

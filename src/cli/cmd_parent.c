@@ -34,12 +34,12 @@ static json_t *find_row(const json_t *rows, const char *what, const char *name)
 
 enum cli_exit cmd_drivers(struct cli *cli)
 {
-	static const struct column columns[] = { { "DRIVER", "name" },
-						 { "DESCRIPTION", "summary" },
-						 { NULL } };
-	static const struct field fields[] = { { "driver", "name" },
-					       { "description", "summary" },
-					       { NULL } };
+	static const struct column columns[] = {
+		{ "DRIVER", "name" }, { "DESCRIPTION", "summary" }, { "FILE", "file" }, { NULL }
+	};
+	static const struct field fields[] = {
+		{ "driver", "name" }, { "description", "summary" }, { "file", "file" }, { NULL }
+	};
 	_cleanup_json_ json_t *reply = NULL;
 	enum cli_exit status = client_once("Drivers", NULL, &reply);
 	json_t *drivers = json_object_get(reply, "drivers"), *driver;

@@ -57,7 +57,8 @@ void control_json_release(void);
 /* Takes item; when it is NULL or there is no memory, the array becomes NULL for good. */
 void control_append(json_t **array, json_t *item);
 
-json_t *control_driver_json(const struct umdev_parent_driver *driver);
+/* file: where it was loaded from; NULL: built in. */
+json_t *control_driver_json(const struct umdev_parent_driver *driver, const char *file);
 json_t *control_parent_json(const struct umdev_parent *parent);
 json_t *control_type_json(const struct mdev_type *type);
 json_t *control_device_json(const struct umdev_mdev *mdev);

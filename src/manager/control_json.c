@@ -137,7 +137,7 @@ json_t *control_params_json(const struct umdev_mdev *mdev)
 
 /* ---- drivers, parents, types ---- */
 
-json_t *control_driver_json(const struct umdev_parent_driver *driver)
+json_t *control_driver_json(const struct umdev_parent_driver *driver, const char *file)
 {
 	const struct umdev_param *descs[CORE_MAX_PARAMS];
 	unsigned n = parent_param_list(driver, descs);
@@ -149,7 +149,9 @@ json_t *control_driver_json(const struct umdev_parent_driver *driver)
 		control_append(&params, param_json(descs[i], def.text));
 	}
 	set_text(&json, "name", driver->name);
-	set_text(&json, "summary", driver->summary);
+	set_text(&json, "summary", driver->summary ? driver->summary : "");
+	if (file)
+		set_text(&json, "file", file);
 	set(&json, "params", params);
 	return json;
 }

@@ -13,6 +13,7 @@
 #include "core/core.h"
 #include "manager/control.h"
 #include "manager/definitions.h"
+#include "manager/drivers.h"
 #include "manager/manager.h"
 #include "manager/upgrade.h"
 
@@ -71,10 +72,14 @@ static int run_describe(struct manager *m, const struct control_peer *peer, json
 static int run_drivers(struct manager *m, const struct control_peer *peer, json_t *params,
 		       struct attr_wait *wait, json_t **ret)
 {
+	const struct drivers *drivers = m->options.drivers;
 	json_t *array = json_array();
 
-	for (unsigned i = 0; m->core.drivers[i]; i++)
-		control_append(&array, control_driver_json(m->core.drivers[i]));
+	for (unsigned i = 0; i < drivers->n; i++) {
+		const struct umdev_parent_driver *d = drivers->table[i];
+
+		control_append(&array, control_driver_json(d, drivers_file(drivers, d)));
+	}
 	return give(ret, "drivers", array);
 }
 

@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "manager/drivers.h"
 #include "manager/manager.h"
 #include "manager/one.h"
 #include "manager/service.h"
@@ -252,6 +253,24 @@ static int run(const struct command *c)
 	return r;
 }
 
+static int run_with_drivers(struct command *c)
+{
+	struct drivers drivers = { 0 };
+	int r = drivers_load(&drivers);
+
+	if (r < 0) {
+		log_error("%s", strerror(-r));
+		r = EXIT_FAILURE;
+	} else if (c->capabilities) {
+		r = one_print_capabilities(&drivers) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+	} else {
+		c->manager.drivers = &drivers;
+		r = run(c);
+	}
+	drivers_unload(&drivers);
+	return r;
+}
+
 int main(int argc, char **argv)
 {
 	struct command c = { .one.fd = -1 };
@@ -261,13 +280,11 @@ int main(int argc, char **argv)
 	if (r >= 0)
 		return r;
 	log_init("umdevd", c.debug ? LOG_DEBUG : LOG_INFO);
-	if (c.capabilities)
-		return one_print_capabilities() < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 	worker = find_worker();
 	if (!worker) {
 		log_error("%s", strerror(ENOMEM));
 		return EXIT_FAILURE;
 	}
 	c.manager.worker_path = worker;
-	return run(&c);
+	return run_with_drivers(&c);
 }

@@ -17,6 +17,7 @@
 #include "fuse/fuse.h"
 #include "manager/control.h"
 #include "manager/definitions.h"
+#include "manager/drivers.h"
 #include "manager/listener.h"
 #include "manager/owners.h"
 #include "manager/restart.h"
@@ -263,7 +264,7 @@ int manager_init(struct manager *m)
 	list_init(&m->workers);
 	r = loop_init(&m->loop);
 	if (r == 0)
-		r = core_init(&m->core, parent_drivers, &core_ops, m);
+		r = core_init(&m->core, m->options.drivers->table, &core_ops, m);
 	if (r < 0)
 		return r;
 	r = show_host_groups(m);

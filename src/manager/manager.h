@@ -17,14 +17,16 @@
 
 struct control;
 struct definitions;
+struct drivers;
 struct fuse_door;
 struct upgrade;
 
 /* What the command line asks for. */
 struct manager_options {
-	const char *worker_path; /* program of the workers */
-	bool one;                /* --one: no control socket, no tree, nothing kept */
-	bool no_socket;          /* --one --fd: the device does not listen */
+	const struct drivers *drivers; /* all that there are; borrowed */
+	const char *worker_path;       /* program of the workers */
+	bool one;                      /* --one: no control socket, no tree, nothing kept */
+	bool no_socket;                /* --one --fd: the device does not listen */
 	const char *socket_path; /* --one --socket: where it listens; NULL: in its directory */
 };
 
@@ -53,7 +55,7 @@ struct manager {
 		.config = CONFIG_INIT, .loop = LOOP_INIT, .spare_fd = -1, .state_fd = -1 \
 	}
 
-/* Drivers this umdevd was built with; manager/parents.c. NULL-terminated. */
+/* Drivers this umdevd was built with; manager/parents.c. NULL-terminated. All: drivers.h */
 extern const struct umdev_parent_driver *const parent_drivers[];
 
 /* Opens everything; kept parents and what an umdevd before us left are back, clients may come.

@@ -16,13 +16,14 @@
 #include "base/str.h"
 #include "base/uuid.h"
 #include "manager/control.h"
+#include "manager/drivers.h"
 #include "manager/listener.h"
 
 #define PARENT_NAME "one"
 
-static const struct umdev_parent_driver *find_driver(const char *name)
+static const struct umdev_parent_driver *find_driver(const struct drivers *d, const char *name)
 {
-	const struct umdev_parent_driver *const *driver = parent_drivers;
+	const struct umdev_parent_driver *const *driver = d->table;
 
 	while (*driver && strcmp((*driver)->name, name) != 0)
 		driver++;
@@ -54,10 +55,10 @@ static int check_setting(const char *text)
 
 /* Sorts the settings: the parent's into *parent (its keys are cut off their '='), the device's
  * behind the UUID in *spec. */
-static int sort_settings(const struct one_options *o, struct core_setting *parent, unsigned *ret_n,
-			 char **spec)
+static int sort_settings(const struct manager *m, const struct one_options *o,
+			 struct core_setting *parent, unsigned *ret_n, char **spec)
 {
-	const struct umdev_parent_driver *driver = find_driver(o->driver);
+	const struct umdev_parent_driver *driver = find_driver(m->options.drivers, o->driver);
 	int r;
 
 	for (unsigned i = 0; i < o->n_settings; i++) {
@@ -96,7 +97,7 @@ static int make_device(struct manager *m, const struct one_options *o, struct um
 	if (r < 0 || !spec)
 		return r < 0 ? r : -ENOMEM;
 	uuid_format(&uuid, spec);
-	r = sort_settings(o, settings, &n, &spec);
+	r = sort_settings(m, o, settings, &n, &spec);
 	if (r == 0)
 		r = manager_parent_add(m, PARENT_NAME, o->driver, settings, n);
 	if (r < 0)
@@ -156,17 +157,17 @@ void one_fini(struct manager *m)
 		rmdir(m->config.run_dir);
 }
 
-int one_print_capabilities(void)
+int one_print_capabilities(const struct drivers *drivers)
 {
 	json_t *devices = json_array(), *json;
 	int r = -ENOMEM;
 
-	for (unsigned i = 0; parent_drivers[i]; i++) {
-		const struct umdev_type *type = parent_drivers[i]->types;
+	for (unsigned i = 0; i < drivers->n; i++) {
+		const struct umdev_type *type = drivers->table[i]->types;
 
 		for (; type->name; type++)
 			control_append(&devices,
-				       json_sprintf("%s-%s", parent_drivers[i]->name, type->name));
+				       json_sprintf("%s-%s", drivers->table[i]->name, type->name));
 	}
 	json = json_pack("{s:s, s:o}", "type", "vfio-user", "devices", devices);
 	if (json)

@@ -8,6 +8,8 @@
 
 #include "manager/manager.h"
 
+struct drivers;
+
 struct one_options {
 	const char *driver, *type; /* "2" or "mtty-2" */
 	char *const *settings;     /* "key=value"; of the parent where it has that key */
@@ -20,6 +22,6 @@ int one_init(struct manager *m, const struct one_options *options);
 /* After manager_fini: the private directory. */
 void one_fini(struct manager *m);
 /* What QEMU's conventions for back-end programs ask for, on standard output. 0 / -errno */
-int one_print_capabilities(void);
+int one_print_capabilities(const struct drivers *drivers);
 
 #endif

@@ -16,6 +16,7 @@
 #include "base/str.h"
 #include "core/core.h"
 #include "manager/control.h"
+#include "manager/drivers.h"
 #include "manager/listener.h"
 #include "manager/manager.h"
 #include "manager/worker_proc.h"
@@ -308,6 +309,8 @@ static int ask_program(struct upgrade *u)
 	u->out_fd = pipe_fds[0];
 	in_fd = pipe_fds[1];
 	r = fd_set_nonblock(u->out_fd, true);
+	if (r == 0)
+		r = drivers_name_files(u->manager->options.drivers, NULL, NULL);
 	if (r == 0)
 		r = run_program(u->manager->options.worker_path, in_fd, &u->pid);
 	if (r < 0)

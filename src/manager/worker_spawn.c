@@ -18,6 +18,7 @@
 #include "core/core.h"
 #include "core/group.h"
 #include "core/resources.h"
+#include "manager/drivers.h"
 #include "manager/listener.h"
 #include "manager/manager.h"
 #include "manager/restart.h"
@@ -113,6 +114,17 @@ static int run(const char *program, int channel_fd, int rendezvous_fd, int state
 	if (r != 0)
 		return err_set(-r, "cannot run %s: %s", program, strerror(r));
 	return 0;
+}
+
+static bool needs_driver(void *arg, const struct umdev_parent_driver *driver)
+{
+	const struct worker *w = arg;
+
+	for (unsigned i = 0; i < w->n_members; i++) {
+		if (w->members[i].mdev->parent->driver == driver)
+			return true;
+	}
+	return false;
 }
 
 char *worker_rendezvous_path(struct manager *m, uint32_t group)
@@ -308,7 +320,10 @@ int worker_start(struct manager *m, struct mdev_group *group)
 		worker_undo(w);
 		return r;
 	}
-	r = spawn(m, w->group, &child);
+	/* Only what the group needs: one driver's code is not in another's process. */
+	r = drivers_name_files(m->options.drivers, needs_driver, w);
+	if (r == 0)
+		r = spawn(m, w->group, &child);
 	if (r == 0)
 		r = keep_child(w, &child);
 	else if (!worker_is_shortage(r))

@@ -30,6 +30,8 @@
 
 /* Descriptors of a freshly exec'd keeper. */
 enum { MW_FD_CHANNEL = 3, MW_FD_RENDEZVOUS = 4, MW_FD_STATE = 5 };
+/* Its environment: files of the members' drivers that are not built in, ':' between them. */
+#define MW_DRIVER_FILES "UMDEV_DRIVER_FILES"
 
 enum mw_state {
 	MW_STARTING, /* exec'd; CONFIG was sent, READY not seen. Deadline 5 s. */

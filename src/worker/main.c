@@ -79,6 +79,7 @@ int main(int argc, char **argv)
 		printf("umdev-worker %s\n", UMDEV_VERSION);
 		return 0;
 	}
+	worker_load_drivers();
 	if (argc == 2 && !strcmp(argv[1], "--state-versions"))
 		return versions_print(worker_drivers) ? 1 : 0;
 	allow_many_descriptors();

@@ -137,8 +137,12 @@ int restart_go_back(const char *program, int old_program_fd, int error);
 int restart_continue(const char *program, int old_program_fd);
 int restart_gone_back(const char *program, int error);
 
-/* devices.c: the device halves that are linked in, NULL-terminated. */
-extern const struct umdev_device_driver *const worker_drivers[];
+/* devices.c: the device halves, NULL-terminated. */
+extern const struct umdev_device_driver *const *const worker_drivers;
+/* Loads the files of the group's drivers, before anything else is done: what a successor runs is
+ * what the keeper has in its memory, whatever became of the files. One that cannot be used is
+ * logged; a device that needs it will say so. */
+void worker_load_drivers(void);
 
 /* versions.c */
 /* Can the program that reads those versions go on with a group, with a device of that type in it?

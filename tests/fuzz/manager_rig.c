@@ -8,12 +8,15 @@
 #include <unistd.h>
 #include "base/log.h"
 #include "manager/control.h"
+#include "manager/drivers.h"
 
 static struct manager_rig *the_rig;
+static struct drivers drivers;
 
 static void remove_rig(void)
 {
 	manager_fini(&the_rig->m);
+	drivers_unload(&drivers);
 	rmdir(the_rig->m.config.run_dir);
 }
 
@@ -44,9 +47,14 @@ static void make(void)
 
 	log_init("fuzz", LOG_ERROR);
 	rig.m = (struct manager)MANAGER_INIT;
-	rig.m.options = (struct manager_options){ .worker_path = "/nonexistent", .one = true };
+	setenv("UMDEV_DRIVERS", "", true); /* those that are built in, whatever is installed */
+	rig.m.options = (struct manager_options){
+		.drivers = &drivers,
+		.worker_path = "/nonexistent",
+		.one = true,
+	};
 	rig.m.config.run_dir = mkdtemp(dir);
-	if (!rig.m.config.run_dir || manager_init(&rig.m) < 0)
+	if (!rig.m.config.run_dir || drivers_load(&drivers) < 0 || manager_init(&rig.m) < 0)
 		abort();
 	rig.stop = (struct loop_fd)LOOP_FD_INIT;
 	if (loop_add(&rig.m.loop, &rig.stop, eventfd(0, EFD_CLOEXEC), EPOLLIN, on_stop) < 0 ||

@@ -38,8 +38,8 @@ class Daemon:
         self.dir = directory or self._own.path
         self.run, self.config, self.state = (self.dir / n for n in ("run", "config", "state"))
         self.arguments = arguments
-        self.env = dict(os.environ, UMDEV_RUN=str(self.run), UMDEV_CONFIG=str(self.config),
-                        UMDEV_STATE=str(self.state), **(env or {}))
+        self.env = os.environ | {"UMDEV_RUN": str(self.run), "UMDEV_CONFIG": str(self.config),
+                                 "UMDEV_STATE": str(self.state), "UMDEV_DRIVERS": ""} | (env or {})
         self.env.pop("JOURNAL_STREAM", None)
         self.process: subprocess.Popen[bytes] | None = None
         self.log_path = self.dir / "umdevd.log"
