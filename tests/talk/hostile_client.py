@@ -36,6 +36,7 @@ def two_devices() -> Iterator[tuple[Daemon, str, Client]]:
             witness.write(0, SCR, b"\x42")
             yield d, victim, witness
             t.equal(witness.read(0, SCR, 1), b"\x42", "scratch register of the other device")
+            t.check(witness.slowest < 0.5, f"the other client waited {witness.slowest:.2f} s")
             with Client(d.socket(victim)) as next_client:
                 next_client.write(0, SCR, b"\x24")
                 t.equal(next_client.read(0, SCR, 1), b"\x24", "scratch register of the next client")
@@ -156,7 +157,6 @@ def a_client_that_does_not_read_stalls_only_itself() -> None:
                 c.send_raw(message)
         for _ in range(100):
             witness.read(0, SCR, 1)
-        t.check(witness.slowest < 0.5, f"the other client waited {witness.slowest:.2f} s")
         c.close()
 
 
@@ -196,6 +196,7 @@ def bad_requests_are_refused_and_the_session_goes_on() -> None:
         for name, command, payload in requests:
             t.check(c.errno_of(command, payload) != 0, f"{name}: was accepted")
             t.equal(c.config(0), 0x32534348, f"vendor and device after: {name}")
+        t.equal(d.log().count(": refused "), 1, "lines in the log, a kind and connection each")
 
 
 @t.case
