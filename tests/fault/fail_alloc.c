@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Preloaded into umdevd by tests/fault: the nth allocation from now fails, once.
+ * Preloaded into umdevd and its workers by tests/fault: the nth allocation from now fails, once.
  *
- * The countdown is an int32 in the file $FAIL_ALLOC_FILE, mapped by both sides: 0 is off, a test
- * writes n, the failure leaves 0. Programs that umdevd starts do not open the file (it is theirs
- * by name only): the variable is for the process whose pid is in the second int32.
+ * The countdown is an int32 in the file $FAIL_ALLOC_FILE, mapped by all: 0 is off, a test writes n,
+ * the failure leaves 0. It counts in the process whose pid is in the second int32; a negative one
+ * means every process but that.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -18,6 +18,7 @@ extern void *__libc_calloc(size_t n, size_t size);
 extern void *__libc_realloc(void *old, size_t size);
 
 static volatile int32_t *countdown; /* [0] the count, [1] whose */
+static pid_t self;                  /* of a clone that executes no program: who cloned it */
 
 __attribute__((constructor)) static void attach(void)
 {
@@ -31,12 +32,17 @@ __attribute__((constructor)) static void attach(void)
 	close(fd);
 	if (map == MAP_FAILED)
 		return;
+	self = getpid();
 	countdown = map;
 }
 
 static int fails(void)
 {
-	if (!countdown || countdown[0] <= 0 || countdown[1] != getpid() || --countdown[0])
+	if (!countdown || countdown[0] <= 0)
+		return 0;
+	if (countdown[1] >= 0 ? countdown[1] != self : -countdown[1] == self)
+		return 0;
+	if (--countdown[0])
 		return 0;
 	errno = ENOMEM;
 	return 1;

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""Each allocation of umdevd in turn fails, while devices are made, used and removed.
+"""Each allocation of umdevd in turn fails, while it starts and devices are made, used and removed;
+and each of the workers that it starts.
 
 What is asked then either succeeds or is refused with ENOMEM; a refusal leaves the tree as it was,
 and the same request succeeds right afterwards.
@@ -37,6 +38,9 @@ class Countdown:
     def arm(self, n: int, pid: int) -> None:
         struct.pack_into("<ii", self.map, 0, n, pid)
 
+    def arm_all_but(self, n: int, pid: int) -> None:
+        self.arm(n, -pid)
+
     def disarm(self) -> bool:
         """Had the allocation come?"""
         left, = struct.unpack_from("<i", self.map)
@@ -45,7 +49,8 @@ class Countdown:
 
 
 @contextlib.contextmanager
-def card() -> Iterator[tuple[Daemon, Countdown]]:
+def preload() -> Iterator[tuple[dict[str, str], Countdown]]:
+    """The environment of a program whose allocations can fail."""
     library = t.BUILD / "tests/fault/libfail_alloc.so"
     if not library.exists():
         t.skip(f"{library} is not built")
@@ -53,10 +58,14 @@ def card() -> Iterator[tuple[Daemon, Countdown]]:
         t.skip("a sanitizer has its own allocator")
     with t.TempDir() as directory:
         countdown = Countdown(directory / "count")
-        env = {"LD_PRELOAD": str(library), "FAIL_ALLOC_FILE": str(countdown.path)}
-        with Daemon(env=env) as d:
-            d.add_card("card0")
-            yield d, countdown
+        yield {"LD_PRELOAD": str(library), "FAIL_ALLOC_FILE": str(countdown.path)}, countdown
+
+
+@contextlib.contextmanager
+def card() -> Iterator[tuple[Daemon, Countdown]]:
+    with preload() as (env, countdown), Daemon(env=env) as d:
+        d.add_card("card0")
+        yield d, countdown
 
 
 def types(d: Daemon) -> Path:
@@ -218,9 +227,11 @@ def a_client_is_served_or_refused() -> None:
 
         def connect() -> str:
             try:
-                with Client(d.socket(UUID)) as c:
+                c = Client(d.socket(UUID), hello=False)
+                with contextlib.closing(c):
+                    c.version()
                     c.info()
-            except (EOFError, ConnectionError, BrokenPipeError):
+            except (EOFError, ConnectionError):
                 return "ENOMEM"
             finally:
                 # armed or not: what follows the hang-up is part of the request
@@ -229,6 +240,70 @@ def a_client_is_served_or_refused() -> None:
 
         failing(d, countdown, connect, "ok", lambda: None)
         t.equal(d.state_of(UUID), "idle", "state")
+
+
+def descriptors(d: Daemon) -> int:
+    return len(os.listdir(f"/proc/{d.process.pid}/fd"))
+
+
+@t.case
+def a_worker_gets_ready_or_its_device_says_why_not() -> None:
+    """Allocations of keeper and worker, from their start to the end of a session: each of the first,
+    then ever fewer (the filter of system calls alone makes thousands)."""
+    program("umdev-worker")
+    n, tried, refused = 1, 0, 0
+    with card() as (d, countdown):
+        free = types(d) / "mtty-2/available_instances"
+        before_fds = descriptors(d)
+        while tried < MOST:
+            tried += 1
+            before = free.read_text()
+            t.equal(opened_write(types(d) / "mtty-2/create", UUID), "36", "create")
+            countdown.arm_all_but(n, d.process.pid)
+            try:
+                c = Client(d.socket(UUID), hello=False)
+                with contextlib.closing(c):
+                    c.version()
+                    c.write(0, 7, b"\x42")
+                    t.equal(c.read(0, 7, 1), b"\x42", "scratch register")
+            except (EOFError, ConnectionError):
+                refused += 1
+            came = countdown.disarm()
+            t.wait_for(lambda: not d.workers(), 10, "the end of the worker")
+            t.wait_for(lambda: d.state_of(UUID) in ("idle", "failed"), 5, "state")
+            t.equal(opened_write(device(d) / "remove", "1"), "1", "remove")
+            t.wait_for(lambda: descriptors(d) <= before_fds, 5, f"descriptors as before {n}")
+            t.equal(free.read_text(), before, "units")
+            if not came:
+                t.fact(f"fewer than {n} allocations, {tried - 1} tried, {refused} refusals")
+                return
+            n += 1 + n // 12
+    raise t.Failure("allocations without end")
+
+
+@t.case
+def a_start_succeeds_or_says_why_not() -> None:
+    with preload() as (env, countdown), t.TempDir() as directory:
+        refused = 0
+        for n in range(1, MOST):
+            d = Daemon(env=env, directory=directory)
+            countdown.arm_all_but(n, os.getpid())
+            try:
+                d.start()
+            except t.Failure as e:
+                t.check("umdevd ended with 1:" in str(e), f"allocation {n}: {e}")
+                t.check(d.log(), f"allocation {n}: not a word")
+                refused += 1
+                d.process = None
+                t.check(not os.path.ismount(d.sys), f"allocation {n} left the mount")
+            came = countdown.disarm()
+            d.stop()
+            d.log_path.unlink()
+            if not came:
+                t.fact(f"{n - 1} allocations, {refused} refusals")
+                t.check(refused >= 5, "hardly an allocation was needed")
+                return
+        raise t.Failure(f"more than {MOST} allocations")
 
 
 t.main()

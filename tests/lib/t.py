@@ -71,6 +71,11 @@ def fact(text: str) -> None:
     print(f"# {text}", flush=True)
 
 
+def slowness() -> float:
+    """How much longer than on an idle machine anything may take: 1 to 4, by its load."""
+    return max(1.0, min(4.0, os.getloadavg()[0] / (os.cpu_count() or 1)))
+
+
 def wait_for(question: Callable[[], T], seconds: float, what: str) -> T:
     """Asks until the answer is true; only where no event tells."""
     deadline = time.monotonic() + seconds
