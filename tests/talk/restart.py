@@ -235,7 +235,7 @@ def a_device_whose_keeper_died_too_is_idle_and_fresh() -> None:
             os.kill(pid, signal.SIGKILL)
         d.start()
         for device, c in zip(devices, clients):
-            t.equal(d.state_of(device), "idle", "state")
+            t.wait_for(lambda u=device: d.state_of(u) == "idle", 5, "idle")
             with contextlib.suppress(ConnectionResetError):
                 t.equal(c.socket.recv(1), b"", "what the old client gets")
             c.close()
