@@ -45,14 +45,16 @@ def _cpio(files: dict[str, tuple[int, bytes]]) -> bytes:
     return bytes(out)
 
 
-def initramfs() -> bytes:
+def initramfs(programs: dict[str, bytes] | None = None) -> bytes:
+    """programs: more files for /bin."""
     cached = t.CACHE / "guest/busybox"
     busybox = cached if cached.exists() else Path(shutil.which("busybox") or cached)
     if not busybox.exists():
         t.skip("no busybox for the guest here: run tools/get-guest")
     return _cpio({"bin": (0o40755, b""), "dev": (0o40755, b""),
                   "bin/busybox": (0o100755, busybox.read_bytes()),
-                  "init": (0o100755, INIT.encode())})
+                  "init": (0o100755, INIT.encode()),
+                  **{f"bin/{n}": (0o100755, content) for n, content in (programs or {}).items()}})
 
 
 class Guest(Qemu):
