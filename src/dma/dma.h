@@ -33,6 +33,9 @@
 
 #define DMA_MAX_MAPS 65535 /* what clients assume when nothing was negotiated */
 #define DMA_MAX_FILES 1024 /* distinct files; more fds of a known file cost nothing */
+/* Bytes of address space: files are mapped whole, and sparse ones cost a client nothing. 64 tables
+ * share the 47 bits of a process. */
+#define DMA_MAX_MAPPED (1ULL << 41)
 #define DMA_CHUNK 128
 #define DMA_PAGE 4096 /* smallest unit of a map; the pgsizes that are offered */
 #define DMA_QUIESCE_MS 3000
@@ -103,9 +106,9 @@ void dma_each_fd(const struct dma_table *t, void (*fn)(void *, int), void *arg);
  * MAP: fd is borrowed, -1: none. When ret->new_fd is -1 the table has no use for it (the file is
  * known): the caller closes it after the commit, else the table owns it from then on. Errors:
  * -EINVAL (size 0, not multiples of DMA_PAGE, wraps, prot), -EEXIST (overlaps another map; an
- * identical one too), -ENOSPC (maps or files), -EBADF, -ENOTSUP (not a plain file or memfd),
- * -EACCES (the descriptor cannot be read, or cannot be written and prot says so), -EOVERFLOW (the
- * file is shorter than offset + size), -ENOMEM and what else mmap(2) said.
+ * identical one too), -ENOSPC (maps, files, bytes of files), -EBADF, -ENOTSUP (not a plain file or
+ * memfd), -EACCES (the descriptor cannot be read, or cannot be written and prot says so),
+ * -EOVERFLOW (the file is shorter than offset + size), -ENOMEM and what else mmap(2) said.
  *
  * UNMAP: exactly one map, or a run of whole maps that covers the range without holes; -ENOENT
  * otherwise (whether a client is told so is the caller's decision). -ENOMEM.

@@ -61,7 +61,7 @@ bool file_is_true(const struct dma_file_slot *slot)
 	       file.ino == slot->ino && file.writable == slot->writable;
 }
 
-int file_map(const struct dma_file_slot *slot, struct dma_mapping **ret)
+int file_map(struct dma_table *t, const struct dma_file_slot *slot, struct dma_mapping **ret)
 {
 	int prot = PROT_READ | (slot->writable ? PROT_WRITE : 0);
 	struct dma_mapping *m = calloc(1, sizeof(*m));
@@ -69,13 +69,19 @@ int file_map(const struct dma_file_slot *slot, struct dma_mapping **ret)
 
 	if (!m)
 		return -ENOMEM;
+	if (!charge_take(&t->mapped, slot->size)) {
+		free(m);
+		return -ENOSPC;
+	}
 	base = mmap(NULL, slot->size, prot, MAP_SHARED | MAP_NORESERVE, slot->fd, 0);
 	if (base == MAP_FAILED) {
 		int r = -errno;
 
+		charge_release(&t->mapped, slot->size);
 		free(m);
 		return r;
 	}
+	m->charge = &t->mapped;
 	m->base = base;
 	m->len = slot->size;
 	*ret = m;
@@ -87,6 +93,7 @@ void mapping_free(struct dma_mapping *m)
 	if (!m)
 		return;
 	munmap(m->base, m->len);
+	charge_release(m->charge, m->len);
 	free(m);
 }
 

@@ -10,6 +10,7 @@
 #ifndef DMA_INTERNAL_H
 #define DMA_INTERNAL_H
 
+#include "base/charge.h"
 #include "dma/dma.h"
 
 /* Neighbours hold more than half a chunk together (index.c keeps it so): this many suffice. */
@@ -27,6 +28,7 @@ struct dma_retired {
 /* One mmap(2) of a whole file. Owned by its file while it is current or an entry refers to it. */
 struct dma_mapping {
 	struct dma_retired retired;
+	struct charge *charge; /* the table's, for len bytes */
 	uint8_t *base;
 	uint64_t len;
 	uint32_t n_maps; /* entries that refer to it */
@@ -80,6 +82,7 @@ struct dma_table {
 	uint32_t n_maps;
 	uint64_t generation;
 	bool unswept;               /* rebuilt: files without maps may be left from a death */
+	struct charge mapped;       /* bytes of all mappings, the staged and the retired included */
 	struct dma_mapping *staged; /* made by a prepare, for the apply that follows it */
 
 	struct dma_view *index; /* of DMA_MAX_CHUNKS references */
@@ -139,8 +142,9 @@ void index_fini(struct dma_table *t);
 int file_judge(int fd, unsigned prot, uint64_t offset, uint64_t size, struct dma_file_slot *ret);
 /* Does the slot still describe its descriptor? For inherited state. */
 bool file_is_true(const struct dma_file_slot *slot);
-int file_map(const struct dma_file_slot *slot, struct dma_mapping **ret); /* 0 / -errno */
-void mapping_free(struct dma_mapping *m);                                 /* NULL: no-op */
+int file_map(struct dma_table *t, const struct dma_file_slot *slot,
+	     struct dma_mapping **ret);   /* 0 / -errno */
+void mapping_free(struct dma_mapping *m); /* NULL: no-op */
 /* Makes m (owned from now on) the mapping for new entries of a file. */
 void file_set_mapping(struct dma_table *t, int file, struct dma_mapping *m);
 void file_get(struct dma_table *t, const struct dma_entry *e); /* one more entry */

@@ -143,7 +143,7 @@ static int prepare_file(struct dma_table *t, int fd, struct dma_record *record)
 	else if (file->size < known->size)
 		file->size = known->size; /* it shrank, but not below what is asked for */
 	if (!m || m->len < file->size)
-		r = file_map(file, &t->staged);
+		r = file_map(t, file, &t->staged);
 	file->fd = -1;
 	return r;
 }
@@ -315,7 +315,7 @@ static int apply_map(struct dma_table *t, const struct dma_record *record)
 		if (t->staged) {
 			file_set_mapping(t, record->file, TAKE(t->staged));
 		} else if (!m || m->len < record->file_value.size) {
-			r = file_map(&t->shared->files[record->file], &m);
+			r = file_map(t, &t->shared->files[record->file], &m);
 			file_set_mapping(t, record->file, r < 0 ? NULL : m);
 		}
 	}
@@ -472,7 +472,7 @@ static int table_rebuild(struct dma_table *t)
 
 		/* A file that cannot be mapped now: its maps are there and resolve to -EFAULT. */
 		if (e->file >= 0 && !t->files[e->file].n_maps)
-			file_map(&t->shared->files[e->file], &t->files[e->file].mapping);
+			file_map(t, &t->shared->files[e->file], &t->files[e->file].mapping);
 		if (e->file >= 0)
 			e->mapping = t->files[e->file].mapping;
 		file_get(t, e);
@@ -524,6 +524,7 @@ int dma_table_new(struct dma_shared *shared, bool resume, struct dma_table **ret
 	if (!t)
 		return -ENOMEM;
 	t->shared = shared;
+	t->mapped.limit = DMA_MAX_MAPPED;
 	/* Slot numbers end before the bitmap does. */
 	t->used[DMA_MAX_MAPS / 64] = ~0ULL << (DMA_MAX_MAPS % 64);
 	r = views_init(t);

@@ -11,6 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "base/log.h"
+#include "dma/dma.h"
+#include "vfio/server.h"
 #include "worker/worker.h"
 
 static bool is_stream_socket(int fd)
@@ -32,14 +34,20 @@ static bool has_descriptors(void)
 	       is_memory(MW_FD_STATE);
 }
 
-/* Files of guest memory and interrupts of every client live in one table. */
-static void allow_many_descriptors(void)
+/* Every member may hold as much as its client may make it hold, and none can take from another;
+ * what a life opens for itself is little. */
+#define MEMBER_FDS \
+	(DMA_MAX_FILES + VFIO_IRQ_FDS + 2 * CONN_FDS + MW_MAX_RESOURCES + 2 * UMDEV_MAX_STREAMS)
+#define MAX_FDS (64 + MW_MAX_MEMBERS * MEMBER_FDS)
+
+/* Where the hard limit is lower, members of the group compete: they have one owner. */
+static void limit_descriptors(void)
 {
 	struct rlimit limit;
 
 	if (getrlimit(RLIMIT_NOFILE, &limit))
 		return;
-	limit.rlim_cur = limit.rlim_max;
+	limit.rlim_cur = limit.rlim_max < MAX_FDS ? limit.rlim_max : MAX_FDS;
 	setrlimit(RLIMIT_NOFILE, &limit);
 }
 
@@ -82,7 +90,7 @@ int main(int argc, char **argv)
 	worker_load_drivers();
 	if (argc == 2 && !strcmp(argv[1], "--state-versions"))
 		return versions_print(worker_drivers) ? 1 : 0;
-	allow_many_descriptors();
+	limit_descriptors();
 	prctl(PR_SET_NAME, "umdev-keeper"); /* who is who, for a person with ps and kill */
 	/* The kernel sends it when the manager ends while one of us is stopped. */
 	signal(SIGHUP, SIG_IGN);

@@ -117,9 +117,6 @@ const struct sandbox_rule sandbox_rules[] = {
 
 #ifdef SANDBOX_SANITIZED
 	ALLOW(sigaltstack, "sanitizer: the stack that reports run on"),
-	ALLOW(prctl, "sanitizer: names of memory"),
-	ALLOW(getrlimit, "sanitizer: size of the stack"),
-	ALLOW(prlimit64, "sanitizer: size of the stack"),
 	ALLOW(sched_getaffinity, "sanitizer: number of CPUs"),
 #endif
 

@@ -655,6 +655,31 @@ static void more_files_than_we_hold_are_refused(void **state)
 	assert_int_equal(read_word(f->t, 1023 * PAGE + 8), dma_word(1023, 8));
 }
 
+/* A sparse file costs its owner nothing, and us address space. */
+static void more_bytes_than_we_map_are_refused(void **state)
+{
+	struct fixture *f = *state;
+	int fd[3];
+
+	for (unsigned i = 0; i < 3; i++) {
+		fd[i] = memfd_create("sparse", MFD_CLOEXEC);
+		assert_int_equal(ftruncate(fd[i], DMA_MAX_MAPPED / 2), 0);
+	}
+	assert_int_equal(dma_map_now(f->t, 0, PAGE, RW, fd[0], 0), 0);
+	assert_int_equal(dma_map_now(f->t, PAGE, PAGE, RW, fd[1], 0), 0);
+	assert_int_equal(dma_map_now(f->t, 2 * PAGE, PAGE, RW, fd[2], 0), -ENOSPC);
+	assert_int_equal(dma_map_now(f->t, 2 * PAGE, PAGE, RW, fd[0], PAGE), 0);
+	assert_int_equal(dma_unmap_now(f->t, PAGE, PAGE), 0);
+	assert_int_equal(dma_map_now(f->t, PAGE, PAGE, RW, fd[2], 0), 0);
+	f->t = reborn(f->t, f->shared);
+	assert_int_equal(f->t->mapped.used, DMA_MAX_MAPPED);
+	assert_int_equal(dma_unmap_now(f->t, 0, PAGE), 0);
+	assert_int_equal(dma_unmap_now(f->t, 2 * PAGE, PAGE), 0);
+	assert_int_equal(f->t->mapped.used, DMA_MAX_MAPPED / 2);
+	for (unsigned i = 0; i < 3; i++)
+		close(fd[i]);
+}
+
 /* What firmware does to a guest's RAM: pieces at odd multiples of 4 KiB, again and again. */
 static void a_firmware_storm_leaves_what_it_found(void **state)
 {
@@ -730,6 +755,7 @@ int main(void)
 		TEST(as_many_maps_as_clients_assume),
 		TEST(sparse_leftovers_do_not_pile_up),
 		TEST(more_files_than_we_hold_are_refused),
+		TEST(more_bytes_than_we_map_are_refused),
 		TEST(a_firmware_storm_leaves_what_it_found),
 		TEST(the_cost_of_a_map_is_printed),
 	};
