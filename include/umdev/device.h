@@ -75,6 +75,9 @@ struct umdev_device_ops {
 	 * call only. */
 	void (*dma_done)(struct umdev_device *dev, uint32_t tag, int status, const void *data,
 			 size_t len);
+	/* with media_requests: a request to a medium ended, 0 or -errno (umdev/media.h). Not called
+	 * for one that was in flight when the device was reset. */
+	void (*media_done)(struct umdev_device *dev, uint32_t tag, int status);
 	/* optional: a `live` parameter changes. Return 0 to accept (state changed here commits
 	 * with the acceptance) or -errno, which the writer sees. Absent: accepted. */
 	int (*param_set)(struct umdev_device *dev, const struct umdev_param *param,
@@ -89,6 +92,7 @@ struct umdev_device_type {
 	uint32_t state_size;         /* bytes, <= UMDEV_STATE_MAX */
 	uint32_t state_version;      /* of the layout of those bytes; raise on every change */
 	uint32_t priv_size;          /* bytes of private memory, zeroed at each start of a worker */
+	uint32_t media_requests;     /* that may be in flight at once (umdev/media.h); 0: none */
 };
 
 struct umdev_device_driver {

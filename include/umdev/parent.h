@@ -64,6 +64,8 @@ enum umdev_resource_flags {
 		1 << 2, /* a byte stream: pty master, socket, pipe, plain file (append) */
 	UMDEV_RES_LISTEN = 1 << 3, /* with STREAM: a listening socket, one peer at a time */
 	UMDEV_RES_PTY = 1 << 4,    /* with STREAM: a pty master; EIO means "nobody has it open" */
+	UMDEV_RES_MEDIUM = 1 << 5, /* a file or block device, `length` bytes from `offset` on
+				    * (umdev/media.h); /dev/null moves nothing, successfully */
 };
 
 struct umdev_resources;

@@ -6,15 +6,33 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include "base/log.h"
 #include "device/device.h"
 
 #define LOG_LINES 10 /* per device and second: a guest must not fill the host's log */
 #define SECOND_NS 1000000000ULL
 
-size_t device_half_size(const struct umdev_device_type *type)
+/* Where in a half the requests in flight are. */
+static size_t requests_at(const struct umdev_device_type *type)
 {
 	return (sizeof(struct device_half) + type->state_size + 15) & ~(size_t)15;
+}
+
+size_t device_half_size(const struct umdev_device_type *type)
+{
+	return requests_at(type) + type->media_requests * sizeof(struct device_request);
+}
+
+size_t device_segs_size(const struct umdev_device_type *type)
+{
+	return (size_t)type->media_requests * UMDEV_MEDIA_SEGS * sizeof(struct umdev_seg);
+}
+
+struct device_request *device_requests(const struct umdev_device *dev, struct device_half *half)
+{
+	return (struct device_request *)((uint8_t *)half + requests_at(dev->type));
 }
 
 int device_find_type(const struct umdev_device_driver *const *drivers, const char *driver,
@@ -84,6 +102,31 @@ static struct device_resource *find_resource(struct umdev_device *dev, const cha
 	return NULL;
 }
 
+/* Reads of /dev/null end at once: not what a disk does. */
+static bool is_null(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3);
+}
+
+static int add_medium(struct umdev_device *dev, const char *name, int fd, uint32_t flags,
+		      uint64_t offset, uint64_t length)
+{
+	struct device_medium *m = &dev->media_list[dev->n_media];
+
+	if (dev->n_media == UMDEV_MAX_MEDIA)
+		return -ENOSPC;
+	if (offset > INT64_MAX || length > INT64_MAX - offset)
+		return -EINVAL;
+	*m = (struct device_medium){ .fd = fd, .offset = offset, .length = length };
+	m->writable = flags & UMDEV_RES_WRITE;
+	m->null = is_null(fd);
+	strcpy(m->name, name);
+	dev->n_media++;
+	return 0;
+}
+
 int device_add_resource(struct umdev_device *dev, const char *name, int fd, uint32_t flags,
 			uint64_t offset, uint64_t length)
 {
@@ -105,6 +148,12 @@ int device_add_resource(struct umdev_device *dev, const char *name, int fd, uint
 			return error;
 		dev->n_streams++;
 	}
+	if (flags & UMDEV_RES_MEDIUM) {
+		int error = add_medium(dev, name, fd, flags, offset, length);
+
+		if (error)
+			return error;
+	}
 	*r = (struct device_resource){ .fd = fd, .flags = flags, .offset = offset };
 	r->length = length;
 	strcpy(r->name, name);
@@ -118,7 +167,7 @@ void device_remove_resource(struct umdev_device *dev, const char *name)
 
 	if (!r)
 		return;
-	assert(!(r->flags & UMDEV_RES_STREAM));
+	assert(!(r->flags & (UMDEV_RES_STREAM | UMDEV_RES_MEDIUM)));
 	*r = dev->resources[--dev->n_resources];
 }
 
@@ -199,6 +248,19 @@ int umdev_resource_fd(const struct umdev_device *dev, const char *name)
 	const struct device_resource *r = find_resource((struct umdev_device *)dev, name);
 
 	return r && !(r->flags & UMDEV_RES_STREAM) ? r->fd : -ENOENT;
+}
+
+int umdev_media_find(const struct umdev_device *dev, const char *name)
+{
+	for (unsigned i = 0; i < dev->n_media; i++)
+		if (!strcmp(dev->media_list[i].name, name))
+			return (int)i;
+	return -ENOENT;
+}
+
+uint64_t umdev_media_size(const struct umdev_device *dev, unsigned medium)
+{
+	return dev->media_list[medium].length;
 }
 
 int umdev_stream_find(const struct umdev_device *dev, const char *name)

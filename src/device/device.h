@@ -13,6 +13,7 @@
 #define DEVICE_DEVICE_H
 
 #include <umdev/device.h>
+#include <umdev/media.h>
 #include "base/loop.h"
 #include "base/uuid.h"
 #include "device/stream.h"
@@ -20,7 +21,21 @@
 #define DEVICE_MAX_PARAMS 32
 #define DEVICE_MAX_RESOURCES 32
 
-/* Copied with every transaction; the driver's state_size bytes follow it, 16-byte aligned. */
+/*
+ * A request to a medium between the commit that asked for it and the one that tells its end. Its
+ * segments lie outside the halves, under the same index: a hook fills those of a request that is
+ * free in the current half, which nobody looks at.
+ */
+struct device_request {
+	uint64_t offset;
+	uint32_t tag;
+	uint8_t op; /* enum umdev_media_op; 0: free */
+	uint8_t medium, n_segs;
+	uint8_t dropped; /* a reset came: its end will interest nobody */
+};
+
+/* Copied with every transaction. The driver's state_size bytes follow it, 16-byte aligned, and
+ * then the type's media_requests. */
 struct device_half {
 	uint64_t in_tail[UMDEV_MAX_STREAMS];  /* bytes the device took from each stream */
 	uint64_t out_head[UMDEV_MAX_STREAMS]; /* bytes the device gave to each stream */
@@ -40,7 +55,17 @@ struct device_resource {
 	uint64_t offset, length;
 };
 
+struct device_medium {
+	char name[32];
+	int fd; /* borrowed from the resource */
+	uint64_t offset, length;
+	bool writable;
+	bool null; /* nothing is moved */
+};
+
 struct vfio_server;
+struct media;
+struct media_engine;
 
 struct umdev_device {
 	const struct umdev_device_driver *driver;
@@ -53,6 +78,11 @@ struct umdev_device {
 	struct stream_shared *stream_shared; /* state memory for as many streams as there will be */
 	struct stream streams[UMDEV_MAX_STREAMS];
 	unsigned n_streams;
+	struct device_medium media_list[UMDEV_MAX_MEDIA];
+	unsigned n_media;
+	struct media_engine *engine; /* of the worker, borrowed; NULL: no media */
+	struct umdev_seg *segs; /* state memory: UMDEV_MEDIA_SEGS per request; by the presentation */
+	struct media *media;    /* of this life, made by the presentation; NULL: none */
 	int io_fd; /* /proc/self/io for the streams' journal, or -1; borrowed */
 	/* The half that hooks work on: the spare one during a transaction, else the current one.
 	 * Set by the presentation. */
@@ -65,6 +95,9 @@ struct umdev_device {
 
 /* Size of the A/B part for a type: device_half and the driver's bytes, rounded to 16. */
 size_t device_half_size(const struct umdev_device_type *type);
+/* Bytes of state memory for the segments of a type's requests. */
+size_t device_segs_size(const struct umdev_device_type *type);
+struct device_request *device_requests(const struct umdev_device *dev, struct device_half *half);
 /* Looks up driver and type in the table of device halves (NULL-terminated). -ENOENT; -EPROTO:
  * other ABI. */
 int device_find_type(const struct umdev_device_driver *const *drivers, const char *driver,
@@ -80,10 +113,10 @@ void device_fini(struct umdev_device *dev);
 int device_add_param(struct umdev_device *dev, const char *name, enum umdev_param_type type,
 		     const struct umdev_value *value);
 struct device_param *device_param_find(struct umdev_device *dev, const char *name); /* or NULL */
-/* A resource with UMDEV_RES_STREAM is the next stream. -ENOSPC; -EEXIST; -errno. */
+/* A resource with UMDEV_RES_STREAM is the next stream, one with UMDEV_RES_MEDIUM the next medium. -ENOSPC; -EEXIST; -errno. */
 int device_add_resource(struct umdev_device *dev, const char *name, int fd, uint32_t flags,
 			uint64_t offset, uint64_t length);
-/* Not of a stream. Closes nothing. */
+/* Not of a stream or medium. Closes nothing. */
 void device_remove_resource(struct umdev_device *dev, const char *name);
 
 /*

@@ -175,6 +175,9 @@ void dma_pin(struct dma_table *t, struct dma_reader *r, struct dma_pin *pin, uin
 	     uint64_t len);
 void dma_unpin(struct dma_table *t, struct dma_reader *r, struct dma_pin *pin);
 
+/* Does the control thread hold a pin in [iova, iova+len)? 0 and UINT64_MAX: anywhere. */
+bool dma_is_pinned(struct dma_table *t, uint64_t iova, uint64_t len);
+
 /* A wait, embedded in its owner. */
 struct dma_quiesce {
 	void (*done)(struct dma_quiesce *q, int status);

@@ -217,6 +217,11 @@ void dma_unpin(struct dma_table *t, struct dma_reader *r, struct dma_pin *pin)
 	wake_control(t);
 }
 
+bool dma_is_pinned(struct dma_table *t, uint64_t iova, uint64_t len)
+{
+	return older_pin(&t->control, iova, len, UINT64_MAX) != UINT64_MAX;
+}
+
 /* ---- quiesce ---- */
 
 static bool is_quiet(const struct dma_quiesce *q)

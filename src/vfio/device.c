@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 /*
- * What a driver's hook may ask of its PCI presentation (umdev/vfio.h, umdev/dma.h). All of it is
+ * What a driver's hook may ask of its PCI presentation (umdev/vfio.h, dma.h, media.h). All of it is
  * recorded in the transaction under way; the drivers' own bugs are asserted here.
  */
 #include <assert.h>
 #include <errno.h>
 #include <string.h>
-#include <umdev/dma.h>
+#include <umdev/media.h>
 #include "vfio/internal.h"
 
 /* The server, inside a hook. */
@@ -104,4 +104,13 @@ int umdev_dma_message(struct umdev_device *dev, struct iova addr, const void *da
 		return 0;
 	}
 	return -EBUSY;
+}
+
+int umdev_media_submit(struct umdev_device *dev, unsigned medium, enum umdev_media_op op,
+		       uint64_t offset, const struct umdev_seg *segs, unsigned n_segs,
+		       uint32_t tag)
+{
+	if (!pci_is_bus_master(in_hook(dev)))
+		return -EPERM;
+	return media_submit(dev, medium, op, offset, segs, n_segs, tag);
 }

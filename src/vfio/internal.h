@@ -184,6 +184,8 @@ void vfio_msix_reset(struct vfio_server *s);
 void vfio_begin(struct vfio_server *s);
 void vfio_abort(struct vfio_server *s);
 void vfio_commit(struct vfio_server *s); /* and finish */
+/* Comes back to the message at the head when no request is in flight in this range. */
+void vfio_drain(struct vfio_server *s, uint64_t iova, uint64_t size);
 /* Log, once per connection and kind of complaint. */
 void vfio_complain(struct vfio_server *s, enum vfio_complaint what, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
@@ -271,6 +273,8 @@ static inline void bit_clear(uint64_t *words, unsigned bit)
 /* ---- memory.c ---- */
 
 vfio_handler vfio_dma_map, vfio_dma_unmap;
+/* Does it take memory away that a request in flight uses? Then it has been given to vfio_drain. */
+bool vfio_unmap_must_wait(struct vfio_server *s, const struct vfio_request *rq);
 /* A reply of the client. -EPROTO: to nothing that we asked. */
 int message_reply(struct vfio_server *s, const struct vuser_header *h, const uint8_t *payload,
 		  size_t len);

@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <string.h>
+#include "base/range.h"
 #include "vfio/internal.h"
 
 int vfio_dma_map(struct vfio_server *s, struct vfio_request *rq)
@@ -31,6 +32,25 @@ int vfio_dma_map(struct vfio_server *s, struct vfio_request *rq)
 		return r;
 	rq->n_kept = record->new_fd >= 0;
 	return 0;
+}
+
+/*
+ * Requests in flight end before the unmap is executed, not only before it is answered: after a
+ * death they are carried out again, and need the map for it.
+ */
+bool vfio_unmap_must_wait(struct vfio_server *s, const struct vfio_request *rq)
+{
+	struct vuser_dma_unmap m;
+
+	if (rq->header.command != VUSER_DMA_UNMAP ||
+	    vuser_get_dma_unmap(rq->payload, rq->len, &m))
+		return false;
+	if (m.flags & VUSER_UNMAP_ALL)
+		m = (struct vuser_dma_unmap){ .size = UINT64_MAX };
+	if (!m.size || !range_is_sane(m.iova, m.size) || !dma_is_pinned(s->dma, m.iova, m.size))
+		return false;
+	vfio_drain(s, m.iova, m.size);
+	return true;
 }
 
 /* An unmap of what is not mapped succeeds: QEMU also unmaps what a map was refused for. */

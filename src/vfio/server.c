@@ -102,6 +102,7 @@ void vfio_commit(struct vfio_server *s)
 	s->in_transaction = false;
 	finish(s);
 	device_streams_kick(s->dev);
+	media_kick(s->dev);
 }
 
 void vfio_reset(struct vfio_server *s, enum umdev_reset why)
@@ -110,6 +111,7 @@ void vfio_reset(struct vfio_server *s, enum umdev_reset why)
 	irq_reset(s);
 	vfio_msix_reset(s);
 	message_reset(s);
+	media_reset(s->dev);
 	s->dev->type->ops->reset(s->dev, why);
 }
 
@@ -238,6 +240,25 @@ static void start_wait(struct vfio_server *s)
 		    wait_over);
 }
 
+static void drained(struct dma_quiesce *q, int status)
+{
+	struct vfio_server *s = container_of(q, struct vfio_server, quiesce);
+
+	s->quiescing = false;
+	if (status < 0)
+		vfio_server_disconnect(s, VFIO_CLOSE_FAULT, "requests in flight did not end");
+	else
+		serve(s);
+}
+
+void vfio_drain(struct vfio_server *s, uint64_t iova, uint64_t size)
+{
+	if (s->quiescing)
+		return;
+	s->quiescing = true;
+	dma_quiesce(s->dma, s->loop, &s->quiesce, iova, size, drained);
+}
+
 /* Sends what is committed, signals, and asks the loop for what is needed next. */
 static void push(struct vfio_server *s)
 {
@@ -285,7 +306,7 @@ static void serve(struct vfio_server *s)
 		}
 		/* A command that only lacked room for its answer may have it now. */
 	} while (is_connected(s) && s->held && !s->half->wait.waiting &&
-		 conn_flush(&s->conn, &s->half->cursor) == 1);
+		 !s->quiescing && conn_flush(&s->conn, &s->half->cursor) == 1);
 	s->serving = false;
 	if (s->half->state == VFIO_RUNNING)
 		loop_timer_cancel(&s->timer);
@@ -344,6 +365,30 @@ static void stream_event(struct stream *stream)
 	if (stream->dev->type->ops->stream)
 		vfio_server_event(stream->dev->vfio, run_stream_hook, stream);
 }
+
+/* ---- media ---- */
+
+static void run_for_media(struct umdev_device *dev, int (*fn)(struct umdev_device *, void *),
+			  void *arg)
+{
+	vfio_server_event(dev->vfio, fn, arg);
+}
+
+static void media_stalled(struct umdev_device *dev, bool stalled)
+{
+	struct vfio_server *s = dev->vfio;
+
+	vfio_begin(s);
+	if (stalled)
+		vfio_set_faulty(s, "requests of the worker that died do not end");
+	else
+		s->half->faulty = 0;
+	vfio_commit(s);
+	if (!stalled)
+		s->ops->faulty(dev, "");
+}
+
+static const struct media_host media_host = { .run = run_for_media, .stalled = media_stalled };
 
 /* ---- connect ---- */
 
@@ -446,6 +491,8 @@ static int life_init(struct vfio_server *s, enum umdev_init how, size_t size,
 			r = 0; /* a file that cannot be mapped any more: those addresses fault */
 		s->effects->dma.op = DMA_OP_NONE;
 	}
+	if (r >= 0)
+		r = media_attach(s->dev, s->dma, &media_host);
 	if (r < 0)
 		return r;
 	r = device_streams_attach(s->dev, how, last);
@@ -468,6 +515,7 @@ int vfio_server_new(struct umdev_device *dev, struct loop *loop, void *shared, s
 	s->shared = shared;
 	s->half_size = vfio_half_size(dev->type);
 	s->source = s->unmask = (struct loop_fd)LOOP_FD_INIT;
+	dev->segs = (struct umdev_seg *)((uint8_t *)(s->shared + 1) + 2 * s->half_size);
 	dev->vfio = s;
 	r = life_init(s, how, size, last);
 	if (r < 0) {
@@ -487,6 +535,7 @@ void vfio_server_free(struct vfio_server *s)
 	stop_sources(s);
 	if (s->initialised && s->dev->type->ops->fini)
 		s->dev->type->ops->fini(s->dev);
+	media_detach(s->dev);
 	dma_table_free(s->dma);
 	for (unsigned i = 0; i < 6; i++) {
 		if (s->bar_mem[i])

@@ -26,6 +26,7 @@
 #include "base/loop.h"
 #include "device/device.h"
 #include "dma/dma.h"
+#include "media/media.h"
 
 #ifndef VFIO_LAYOUT
 #define VFIO_LAYOUT \

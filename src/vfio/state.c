@@ -29,7 +29,8 @@ size_t vfio_half_size(const struct umdev_device_type *type)
 
 size_t vfio_shared_size(const struct umdev_device_type *type)
 {
-	return page_round(sizeof(struct vfio_shared) + 2 * vfio_half_size(type));
+	return page_round(sizeof(struct vfio_shared) + 2 * vfio_half_size(type) +
+			  device_segs_size(type));
 }
 
 struct device_half *vfio_device_half(const struct vfio_server *s, struct vfio_half *h)

@@ -32,6 +32,10 @@ static int exec_config(struct worker *w, const struct mw_frame *f, const struct 
 		worker_fail(w, err_text(-EINVAL));
 		return 0;
 	}
+	if (worker_media_start(w)) {
+		worker_fail(w, "cannot watch what its media do");
+		return 0;
+	}
 	memcpy(w->shared->config, msg->data, msg->len);
 	next = worker_begin(w);
 	next->config_len = msg->len;
@@ -151,7 +155,7 @@ static struct worker_resource *find_slot(struct worker_member_shared *m, const c
 	return NULL;
 }
 
-/* Streams are the host ends of a running device and do not change under it. */
+/* Streams and media belong to a running device and do not change under it. */
 static int exec_res_add(struct worker *w, const struct mw_frame *f, const struct conn_msg *msg)
 {
 	struct member *m = &w->members[f->member];
@@ -161,7 +165,7 @@ static int exec_res_add(struct worker *w, const struct mw_frame *f, const struct
 
 	if (error)
 		return error;
-	if (res.flags & UMDEV_RES_STREAM)
+	if (res.flags & (UMDEV_RES_STREAM | UMDEV_RES_MEDIUM))
 		return -EPROTO;
 	slot = find_slot(m->shared, res.name);
 	if (slot && slot->fd != msg->fds[0])
@@ -195,7 +199,7 @@ static int exec_res_del(struct worker *w, const struct mw_frame *f, const struct
 		return error;
 	slot = find_slot(m->shared, name);
 	if (slot) {
-		if (slot->flags & UMDEV_RES_STREAM)
+		if (slot->flags & (UMDEV_RES_STREAM | UMDEV_RES_MEDIUM))
 			return -EPROTO;
 		fd = slot->fd;
 		slot->fd = -1;

@@ -27,6 +27,7 @@ struct worker {
 	struct loop_fd channel_source, rendezvous_source;
 	struct loop_defer serve;
 	struct loop_timer stop_deadline;
+	struct media_engine *engine; /* owned; NULL: no member needs it */
 	int io_fd;
 	pid_t keeper;
 	char log_name[32];    /* says which group speaks */
@@ -75,6 +76,12 @@ void members_each_fd(struct worker *w, void (*fn)(void *, int), void *arg);
 
 /* rendezvous.c */
 int rendezvous_start(struct worker *w);
+
+/* media.c */
+/* Before the sandbox: a ring, unless it is known that nobody will need one. 0 / -errno. */
+int worker_media_init(struct worker *w);
+/* CONFIG is known: starts what the members need, or gives it up. 0 / -errno. */
+int worker_media_start(struct worker *w);
 
 /* sweep.c: closes every descriptor that no state and nothing of this life names. */
 void worker_sweep(struct worker *w);

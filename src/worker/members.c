@@ -142,6 +142,7 @@ static int add_all(struct member *m, const struct mw_member *from)
 
 	m->dev.stream_shared = m->shared->streams;
 	m->dev.io_fd = m->worker->io_fd;
+	m->dev.engine = m->worker->engine;
 	for (unsigned i = 0; i < from->n_params && !error; i++) {
 		const struct worker_param *p = &m->shared->params[i];
 

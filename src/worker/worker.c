@@ -174,6 +174,8 @@ static int start_sources(struct worker *w)
 
 	if (!error)
 		error = rendezvous_start(w);
+	if (!error && w->half->config_len)
+		error = worker_media_start(w);
 	return error;
 }
 
@@ -212,6 +214,8 @@ int worker_life(struct worker_shared *shared, struct sandbox *sandbox)
 		w->loop.sleeps = loop_sleeps;
 		w->loop.woke = loop_woke;
 	}
+	if (!error)
+		error = worker_media_init(w);
 	if (!error)
 		error = sandbox_enter_worker(sandbox);
 	if (!error)

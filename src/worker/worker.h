@@ -34,7 +34,7 @@
 
 #define WORKER_MAGIC 0x756d6465762d7732ULL
 #ifndef WORKER_LAYOUT
-#define WORKER_LAYOUT 2 /* of all structs below and what they contain; raise on every change */
+#define WORKER_LAYOUT 3 /* of all structs below and what they contain; raise on every change */
 #endif
 
 /* Written by the worker as transactions; small, it is copied for each frame. */
@@ -79,6 +79,8 @@ struct worker_shared {
 
 	/* written by the worker */
 	uint32_t settled; /* the life that settled all streams: `last` was used up */
+	int32_t fence_fd; /* media.h: tombstone of a ring that may have requests, or -1 */
+	uint32_t media;   /* 0: no member of CONFIG needs a ring */
 
 	struct ab ab;
 	struct worker_half half[2];

@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: MIT
+/*
+ * From the queue to the ring and back; the fence. See media.h.
+ *
+ * Nothing here runs inside a transaction of a device: requests are queued by its commit, started
+ * at the end of the round, and their ends are told one by one from the loop.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/uio.h>
+#include <unistd.h>
+#include "base/log.h"
+#include "media/internal.h"
+
+#define ENDS_PER_ROUND 64 /* then others get their turn */
+#define SYNC_PER_ROUND 4  /* calls that block, without a ring */
+
+struct media_engine {
+	struct loop *loop;
+	struct media_ring *ring; /* owned; NULL: none here */
+	int tomb;                /* of our ring; owned until the state names it */
+	int32_t *fence_fd;       /* in state memory */
+	bool open, stalled;
+	struct loop_fd ring_source, fence_source;
+	struct loop_timer deadline;
+	struct loop_defer work;
+	struct list_node media;
+	struct list_node queue, ended; /* struct media_io */
+};
+
+int media_engine_new(struct media_engine **ret)
+{
+	struct media_engine *e = calloc(1, sizeof(*e));
+	int r;
+
+	if (!e)
+		return -ENOMEM;
+	e->tomb = -1;
+	e->ring_source = e->fence_source = (struct loop_fd)LOOP_FD_INIT;
+	list_init(&e->media);
+	list_init(&e->queue);
+	list_init(&e->ended);
+	r = ring_new(&e->ring, &e->tomb);
+	if (r < 0)
+		log_debug("no io_uring (%d): media are read and written synchronously", r);
+	*ret = e;
+	return 0;
+}
+
+bool media_engine_is_open(const struct media_engine *e)
+{
+	return e->open;
+}
+
+bool media_engine_has_ring(const struct media_engine *e)
+{
+	return e->ring != NULL;
+}
+
+/* ---- requests ---- */
+
+static void work_soon(struct media_engine *e);
+
+/* What a call or the ring said about a request: bytes moved or -errno. */
+static void take_result(struct media_engine *e, struct media_io *io, int result)
+{
+	uint64_t n;
+
+	if (io->medium->null && result >= 0)
+		result = (int)io->left;
+	if (result == -EINTR || result == -EAGAIN) {
+		engine_queue(e, io);
+		return;
+	}
+	if (result < 0 || (uint64_t)result >= io->left) {
+		engine_end(e, io, result < 0 ? result : 0);
+		return;
+	}
+	if (result == 0) { /* the file is shorter than its medium */
+		engine_end(e, io, -EIO);
+		return;
+	}
+	io->at += result;
+	io->left -= result;
+	for (n = result; n >= io->iov[io->first].iov_len; io->first++)
+		n -= io->iov[io->first].iov_len;
+	io->iov[io->first].iov_base = (uint8_t *)io->iov[io->first].iov_base + n;
+	io->iov[io->first].iov_len -= n;
+	engine_queue(e, io);
+}
+
+static int carry_out(const struct media_io *io)
+{
+	const struct iovec *iov = io->iov + io->first;
+	int n = (int)(io->n_iov - io->first), fd = io->medium->fd;
+	ssize_t r = 0;
+
+	if (io->medium->null)
+		return 0;
+	if (io->op == UMDEV_MEDIA_READ)
+		r = preadv(fd, iov, n, io->at);
+	else if (io->op == UMDEV_MEDIA_WRITE)
+		r = pwritev(fd, iov, n, io->at);
+	else
+		r = fdatasync(fd);
+	return r < 0 ? -errno : (int)r;
+}
+
+static void start_queued(struct media_engine *e)
+{
+	unsigned budget = SYNC_PER_ROUND;
+	struct media_io *io;
+
+	while ((io = list_first(&e->queue, struct media_io, node))) {
+		if (!e->ring && !budget--)
+			break;
+		if (e->ring && !ring_prepare(e->ring, io))
+			break;
+		list_remove(&io->node);
+		io->state = MEDIA_IO_STARTED;
+		if (!e->ring)
+			take_result(e, io, carry_out(io));
+	}
+	if (e->ring)
+		ring_submit(e->ring);
+}
+
+static void tell_ended(struct media_engine *e)
+{
+	struct media_io *io;
+
+	for (unsigned i = 0; i < ENDS_PER_ROUND; i++) {
+		io = list_first(&e->ended, struct media_io, node);
+		if (!io)
+			break;
+		list_remove(&io->node);
+		media_tell_end(io);
+	}
+}
+
+static void on_work(struct loop_defer *defer)
+{
+	struct media_engine *e = container_of(defer, struct media_engine, work);
+
+	tell_ended(e);
+	if (!list_is_empty(&e->queue))
+		start_queued(e);
+	if (!list_is_empty(&e->queue) || !list_is_empty(&e->ended))
+		work_soon(e);
+}
+
+static void work_soon(struct media_engine *e)
+{
+	loop_defer(e->loop, &e->work, on_work);
+}
+
+static void on_ring(struct loop_fd *source, uint32_t revents)
+{
+	struct media_engine *e = container_of(source, struct media_engine, ring_source);
+	struct media_io *io;
+	int result;
+
+	for (unsigned i = 0; i < ENDS_PER_ROUND; i++) {
+		io = ring_take(e->ring, &result);
+		if (!io)
+			break;
+		take_result(e, io, result);
+	}
+}
+
+void engine_queue(struct media_engine *e, struct media_io *io)
+{
+	io->state = MEDIA_IO_QUEUED;
+	list_append(&e->queue, &io->node);
+	work_soon(e);
+}
+
+void engine_end(struct media_engine *e, struct media_io *io, int status)
+{
+	io->state = MEDIA_IO_ENDED;
+	io->status = status;
+	list_append(&e->ended, &io->node);
+	work_soon(e);
+}
+
+void engine_add(struct media_engine *e, struct media *m)
+{
+	list_append(&e->media, &m->node);
+}
+
+void engine_remove(struct media *m)
+{
+	list_remove(&m->node);
+}
+
+/* ---- the fence ---- */
+
+static void set_stalled(struct media_engine *e, bool stalled)
+{
+	struct media *m;
+
+	if (e->stalled == stalled)
+		return;
+	e->stalled = stalled;
+	list_for_each(m, &e->media, node)
+		m->host->stalled(m->dev, stalled);
+}
+
+/* Nothing of a dead life can touch anything any more. */
+static void pass(struct media_engine *e)
+{
+	int old = *e->fence_fd;
+	struct media *m;
+
+	/* From here on our ring may have requests. What it replaces is closed by us, or by the
+	 * successor as a descriptor that nothing names. */
+	__atomic_store_n(e->fence_fd, e->tomb, __ATOMIC_RELEASE);
+	e->tomb = -1;
+	if (old >= 0)
+		close(old);
+	e->open = true;
+	set_stalled(e, false);
+	list_for_each(m, &e->media, node)
+		media_open(m);
+}
+
+static void on_fence(struct loop_fd *source, uint32_t revents)
+{
+	struct media_engine *e = container_of(source, struct media_engine, fence_source);
+
+	loop_remove(&e->fence_source);
+	loop_timer_cancel(&e->deadline);
+	pass(e);
+}
+
+static void on_deadline(struct loop_timer *timer)
+{
+	struct media_engine *e = container_of(timer, struct media_engine, deadline);
+
+	log_error("requests of the worker that died do not end; waiting for them");
+	set_stalled(e, true);
+}
+
+int media_engine_start(struct media_engine *e, struct loop *loop, int32_t *fence_fd)
+{
+	int r = 0;
+
+	e->loop = loop;
+	e->fence_fd = fence_fd;
+	if (e->ring)
+		r = loop_add(loop, &e->ring_source, ring_fd(e->ring), EPOLLIN, on_ring);
+	if (r < 0)
+		return r;
+	if (*fence_fd < 0) {
+		pass(e);
+		return 0;
+	}
+	loop_timer_arm(loop, &e->deadline, MEDIA_FENCE_MS * 1000000ULL, on_deadline);
+	return loop_add(loop, &e->fence_source, *fence_fd, 0, on_fence); /* hang-up always counts */
+}
+
+void media_engine_free(struct media_engine *e)
+{
+	if (!e)
+		return;
+	loop_remove(&e->ring_source);
+	loop_remove(&e->fence_source);
+	loop_timer_cancel(&e->deadline);
+	loop_defer_cancel(&e->work);
+	ring_free(e->ring);
+	if (e->tomb >= 0)
+		close(e->tomb);
+	free(e);
+}
+
+void media_engine_each_fd(const struct media_engine *e, void (*fn)(void *, int), void *arg)
+{
+	if (e && e->ring)
+		fn(arg, ring_fd(e->ring));
+	if (e && e->tomb >= 0)
+		fn(arg, e->tomb);
+}

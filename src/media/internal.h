@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef MEDIA_INTERNAL_H
+#define MEDIA_INTERNAL_H
+
+#include <sys/uio.h>
+#include "base/list.h"
+#include "media/media.h"
+
+/* A segment may cross maps. */
+#define MEDIA_IOVS (2 * UMDEV_MEDIA_SEGS)
+
+/* Of one request in flight, in this life; its memory is pinned. */
+enum media_io_state {
+	MEDIA_IO_FREE,    /* ended by the commit of a request under this index */
+	MEDIA_IO_WAITING, /* for the fence */
+	MEDIA_IO_QUEUED,  /* in the engine's queue, for the end of this round */
+	MEDIA_IO_STARTED, /* in the ring */
+	MEDIA_IO_ENDED,   /* its end is to be told: in the engine's list, or being told */
+};
+
+struct media_io {
+	struct list_node node; /* of the engine's queue or its list of ended ones */
+	struct media *media;   /* owner */
+	enum media_io_state state;
+	unsigned index; /* of the struct device_request */
+	int status;     /* ENDED */
+	enum umdev_media_op op;
+	const struct device_medium *medium;
+	uint64_t at, left;     /* what is left to be moved, and where in the file ... */
+	unsigned first, n_iov; /* ... iov[first .. n_iov) */
+	struct iovec iov[MEDIA_IOVS];
+	unsigned n_pins;
+	struct dma_pin pin[UMDEV_MEDIA_SEGS];
+};
+
+/* One device in this life. */
+struct media {
+	struct list_node node; /* of the engine */
+	struct umdev_device *dev;
+	struct dma_table *dma;
+	const struct media_host *host;
+	bool asked;              /* a hook called media_submit since the last kick */
+	struct media_io *ending; /* its end is being committed */
+	struct media_io io[];    /* type->media_requests */
+};
+
+/* media.c, called by the engine */
+void media_open(struct media *m);         /* the fence is passed */
+void media_tell_end(struct media_io *io); /* ENDED -> FREE, in a transaction */
+
+/* engine.c */
+void engine_add(struct media_engine *e, struct media *m);
+void engine_remove(struct media *m);
+void engine_queue(struct media_engine *e, struct media_io *io);           /* -> QUEUED */
+void engine_end(struct media_engine *e, struct media_io *io, int status); /* -> ENDED */
+
+/* ring.c */
+struct media_ring;
+/* *ret_tomb: read end of its tombstone. -errno: no io_uring here. */
+int ring_new(struct media_ring **ret, int *ret_tomb);
+void ring_free(struct media_ring *r); /* NULL: no-op; waits for what is in flight */
+int ring_fd(const struct media_ring *r);
+/* False: full, ring_submit first. */
+bool ring_prepare(struct media_ring *r, struct media_io *io);
+void ring_submit(struct media_ring *r);
+/* One that ended and its result, or NULL. */
+struct media_io *ring_take(struct media_ring *r, int *ret_result);
+
+#endif

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The io_uring of a worker. Submissions do not pass the seccomp filter: so the ring is made
+ * disabled, restricted for good to what a medium needs, and only then enabled.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <liburing.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <umdev/cleanup.h>
+#include <unistd.h>
+#include "media/internal.h"
+
+#define RING_ENTRIES 256
+
+struct media_ring {
+	struct io_uring uring;
+};
+
+static const uint8_t allowed[] = {
+	IORING_OP_NOP,         IORING_OP_READV,        IORING_OP_WRITEV,    IORING_OP_READ,
+	IORING_OP_WRITE,       IORING_OP_FSYNC,        IORING_OP_FALLOCATE, IORING_OP_POLL_ADD,
+	IORING_OP_POLL_REMOVE, IORING_OP_ASYNC_CANCEL, IORING_OP_MSG_RING,
+};
+#define N_ALLOWED (sizeof(allowed) / sizeof(allowed[0]))
+
+/* No IORING_SETUP_DEFER_TASKRUN: its dying rings take longer to go. */
+static int init(struct io_uring *uring)
+{
+	const unsigned wanted = IORING_SETUP_R_DISABLED | IORING_SETUP_SINGLE_ISSUER |
+				IORING_SETUP_COOP_TASKRUN;
+	int r = io_uring_queue_init(RING_ENTRIES, uring, wanted);
+
+	if (r == -EINVAL)
+		r = io_uring_queue_init(RING_ENTRIES, uring, IORING_SETUP_R_DISABLED);
+	return r;
+}
+
+/* Registers the tombstone, of which the ring then has the only write end. */
+static int bury(struct io_uring *uring, int *ret_tomb)
+{
+	_cleanup_close_ int tomb = -1, write_end = -1;
+	int fds[2], r;
+
+	if (pipe2(fds, O_CLOEXEC) < 0)
+		return -errno;
+	tomb = fds[0];
+	write_end = fds[1];
+	/* A keeper that goes on as another program needs it. */
+	if (fcntl(tomb, F_SETFD, 0) < 0)
+		return -errno;
+	r = io_uring_register_files(uring, &write_end, 1);
+	if (r >= 0)
+		*ret_tomb = take_fd(&tomb);
+	return r;
+}
+
+/* liburing 2.3 has functions for these, but does not export them. */
+static long control(const struct io_uring *uring, unsigned what, void *arg, unsigned n)
+{
+	return syscall(SYS_io_uring_register, uring->ring_fd, what, arg, n);
+}
+
+static int restrict_and_enable(struct io_uring *uring)
+{
+	struct io_uring_restriction res[N_ALLOWED] = { 0 };
+
+	for (unsigned i = 0; i < N_ALLOWED; i++) {
+		res[i].opcode = IORING_RESTRICTION_SQE_OP;
+		res[i].sqe_op = allowed[i];
+	}
+	if (control(uring, IORING_REGISTER_RESTRICTIONS, res, N_ALLOWED) < 0 ||
+	    control(uring, IORING_REGISTER_ENABLE_RINGS, NULL, 0) < 0)
+		return -errno;
+	return 0;
+}
+
+int ring_new(struct media_ring **ret, int *ret_tomb)
+{
+	struct media_ring *ring = calloc(1, sizeof(*ring));
+	int r, tomb = -1;
+
+	if (!ring)
+		return -ENOMEM;
+	r = init(&ring->uring);
+	if (r < 0) {
+		free(ring);
+		return r;
+	}
+	r = bury(&ring->uring, &tomb);
+	if (r >= 0)
+		r = restrict_and_enable(&ring->uring);
+	if (r < 0) {
+		if (tomb >= 0)
+			close(tomb);
+		ring_free(ring);
+		return r;
+	}
+	*ret = ring;
+	*ret_tomb = tomb;
+	return 0;
+}
+
+void ring_free(struct media_ring *r)
+{
+	if (!r)
+		return;
+	io_uring_queue_exit(&r->uring);
+	free(r);
+}
+
+int ring_fd(const struct media_ring *r)
+{
+	return r->uring.ring_fd;
+}
+
+bool ring_prepare(struct media_ring *r, struct media_io *io)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&r->uring);
+	const struct iovec *iov = io->iov + io->first;
+	unsigned n = io->n_iov - io->first;
+
+	if (!sqe)
+		return false;
+	if (io->medium->null)
+		io_uring_prep_nop(sqe);
+	else if (io->op == UMDEV_MEDIA_READ)
+		io_uring_prep_readv(sqe, io->medium->fd, iov, n, io->at);
+	else if (io->op == UMDEV_MEDIA_WRITE)
+		io_uring_prep_writev(sqe, io->medium->fd, iov, n, io->at);
+	else
+		io_uring_prep_fsync(sqe, io->medium->fd, IORING_FSYNC_DATASYNC);
+	io_uring_sqe_set_data(sqe, io);
+	return true;
+}
+
+void ring_submit(struct media_ring *r)
+{
+	/* What it could not take now stays in the ring and goes with the next. */
+	io_uring_submit(&r->uring);
+}
+
+struct media_io *ring_take(struct media_ring *r, int *ret_result)
+{
+	struct io_uring_cqe *cqe;
+	struct media_io *io;
+
+	if (io_uring_peek_cqe(&r->uring, &cqe) < 0)
+		return NULL;
+	io = io_uring_cqe_get_data(cqe);
+	*ret_result = cqe->res;
+	io_uring_cqe_seen(&r->uring, cqe);
+	return io;
+}
