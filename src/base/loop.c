@@ -184,7 +184,7 @@ static void run_ready(struct loop *loop)
 int loop_run(struct loop *loop)
 {
 	const int max = sizeof(loop->ready) / sizeof(loop->ready[0]);
-	int n;
+	int n, error;
 
 	for (;;) {
 		run_deferred(loop);
@@ -194,10 +194,11 @@ int loop_run(struct loop *loop)
 		if (loop->sleeps)
 			loop->sleeps(loop);
 		n = epoll_wait(loop->epoll_fd, loop->ready, max, sleep_ms(loop));
+		error = n < 0 ? errno : 0;
 		if (loop->woke)
 			loop->woke(loop);
-		if (n < 0 && errno != EINTR)
-			return -errno;
+		if (error && error != EINTR)
+			return -error;
 		loop->n_ready = n < 0 ? 0 : n;
 		run_ready(loop);
 	}

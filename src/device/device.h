@@ -81,9 +81,10 @@ struct umdev_device {
 	struct device_medium media_list[UMDEV_MAX_MEDIA];
 	unsigned n_media;
 	struct media_engine *engine; /* of the worker, borrowed; NULL: no media */
-	struct umdev_seg *segs; /* state memory: UMDEV_MEDIA_SEGS per request; by the presentation */
-	struct media *media;    /* of this life, made by the presentation; NULL: none */
-	int io_fd; /* /proc/self/io for the streams' journal, or -1; borrowed */
+	struct umdev_seg
+		*segs;       /* state memory: UMDEV_MEDIA_SEGS per request; by the presentation */
+	struct media *media; /* of this life, made by the presentation; NULL: none */
+	int io_fd;           /* /proc/self/io for the streams' journal, or -1; borrowed */
 	/* The half that hooks work on: the spare one during a transaction, else the current one.
 	 * Set by the presentation. */
 	struct device_half *half;
@@ -113,7 +114,8 @@ void device_fini(struct umdev_device *dev);
 int device_add_param(struct umdev_device *dev, const char *name, enum umdev_param_type type,
 		     const struct umdev_value *value);
 struct device_param *device_param_find(struct umdev_device *dev, const char *name); /* or NULL */
-/* A resource with UMDEV_RES_STREAM is the next stream, one with UMDEV_RES_MEDIUM the next medium. -ENOSPC; -EEXIST; -errno. */
+/* A resource with UMDEV_RES_STREAM is the next stream, one with UMDEV_RES_MEDIUM the next medium.
+ * -ENOSPC; -EEXIST; -errno. */
 int device_add_resource(struct umdev_device *dev, const char *name, int fd, uint32_t flags,
 			uint64_t offset, uint64_t length);
 /* Not of a stream or medium. Closes nothing. */

@@ -107,8 +107,7 @@ int umdev_dma_message(struct umdev_device *dev, struct iova addr, const void *da
 }
 
 int umdev_media_submit(struct umdev_device *dev, unsigned medium, enum umdev_media_op op,
-		       uint64_t offset, const struct umdev_seg *segs, unsigned n_segs,
-		       uint32_t tag)
+		       uint64_t offset, const struct umdev_seg *segs, unsigned n_segs, uint32_t tag)
 {
 	if (!pci_is_bus_master(in_hook(dev)))
 		return -EPERM;

@@ -305,8 +305,8 @@ static void serve(struct vfio_server *s)
 				start_wait(s);
 		}
 		/* A command that only lacked room for its answer may have it now. */
-	} while (is_connected(s) && s->held && !s->half->wait.waiting &&
-		 !s->quiescing && conn_flush(&s->conn, &s->half->cursor) == 1);
+	} while (is_connected(s) && s->held && !s->half->wait.waiting && !s->quiescing &&
+		 conn_flush(&s->conn, &s->half->cursor) == 1);
 	s->serving = false;
 	if (s->half->state == VFIO_RUNNING)
 		loop_timer_cancel(&s->timer);

@@ -5,13 +5,14 @@
  *   regs  BAR 0 and INTx
  *   dma   BAR 0, MSI-X with 16 vectors (table and PBA in BAR 4), 64 KiB of memory in BAR 2 that the
  *         client may map, and an engine that moves bytes between guest memory and BAR 2
- *
+ *   blk   a disk of 4096-byte blocks: BAR 0 with registers of its own (enum test_blk_register), two
+ *         rings in guest memory, MSI-X with 16 vectors; many requests in flight
  *   evil  a device half in the hands of its guest: evil.h
  *
- * BAR 0 of the others holds the registers below, little-endian. Each is read and written at its own
- * offset, in its own width or in less: a read gives the low bytes, a write clears the high ones.
- * Only SCRATCH can be accessed byte by byte. Whatever is not named reads 0 and ignores writes. "RO"
- * ignores writes. A reset clears everything except RESETS, LAST_RESET, GAIN and BAR 2.
+ * BAR 0 of regs and dma holds the registers below, little-endian. Each is read and written at its
+ * own offset, in its own width or in less: a read gives the low bytes, a write clears the high
+ * ones. Only SCRATCH can be accessed byte by byte. Whatever is not named reads 0 and ignores
+ * writes. "RO" ignores writes. A reset clears everything except RESETS, LAST_RESET, GAIN and BAR 2.
  *
  * Refusals, to be tested: GAIN_PARENT_REFUSES is refused by the parent half, GAIN_DEVICE_REFUSES by
  * the device half of a device that is served.
@@ -19,8 +20,10 @@
 #ifndef TEST_H
 #define TEST_H
 
+#include <stdint.h>
+
 #define TEST_UNITS \
-	64 /* the pool of a parent; regs takes 1 and 1 for each aggregated, dma 2 and 2 */
+	64 /* the pool of a parent; regs takes 1 and 1 for each aggregated, dma 2 and 2, blk 1 */
 
 #define TEST_GAIN_PARENT_REFUSES 13 /* EDOM */
 #define TEST_GAIN_DEVICE_REFUSES 14 /* ERANGE */
@@ -29,6 +32,7 @@
 #define TEST_DEVICE_REGS 0x7e57
 #define TEST_DEVICE_DMA 0x7e58
 #define TEST_DEVICE_EVIL 0x7e59
+#define TEST_DEVICE_BLK 0x7e5a
 #define TEST_MAGIC 0x74736574 /* "test" */
 
 #define TEST_BAR_REGS 0
@@ -79,6 +83,52 @@ enum test_command {
 #define TEST_DMA_MAX 4096
 #define TEST_DMA_BUSY 1
 #define TEST_HASH_PRIME 0x100000001b3ULL
+
+/*
+ * blk. Little-endian, each register in its own width. A reset clears all but BLOCKS.
+ *
+ * Entry i of the submission ring is struct test_blk_entry number i % ENTRIES; the client fills
+ * entries and writes TAIL. The device fetches them in order, as long as fewer than TEST_BLK_DEPTH
+ * are in flight, and carries them out in any order. Each ends with one struct test_blk_completion,
+ * number DONE % ENTRIES of the other ring, whose `sequence` is DONE + 1: so a client sees which are
+ * new, and what is lost or repeated. The client has at most ENTRIES entries under way; a TAIL
+ * further ahead is ignored.
+ */
+#define TEST_BLK_MEDIUM "medium" /* the resource */
+#define TEST_BLK_BLOCK 4096
+#define TEST_BLK_DEPTH 64
+#define TEST_BLK_MAX_BLOCKS 32 /* of one entry */
+
+enum test_blk_register {
+	TEST_BLK_BLOCKS = 0x00, /* u64 RO: size of the disk */
+	TEST_BLK_SQ = 0x08,     /* u64: address of the submission ring */
+	TEST_BLK_CQ = 0x10,     /* u64: address of the completion ring */
+	TEST_BLK_ENTRIES =
+		0x18, /* u32: of both rings, 1..TEST_BLK_DEPTH; else no entry is fetched */
+	TEST_BLK_VECTOR = 0x1c, /* u32: raised by each completion; TEST_VECTORS: none */
+	TEST_BLK_TAIL = 0x20,   /* u32: entries submitted so far, modulo 2^32 */
+	TEST_BLK_HEAD = 0x24,   /* u32 RO: entries fetched so far */
+	TEST_BLK_DONE = 0x28,   /* u32 RO: entries that ended so far */
+	TEST_BLK_ERROR = 0x2c,  /* u32 RO: errno of the ring access that failed last, or 0 */
+};
+
+enum test_blk_op { TEST_BLK_READ = 1, TEST_BLK_WRITE, TEST_BLK_FLUSH };
+
+struct test_blk_entry {
+	uint32_t op; /* enum test_blk_op */
+	uint32_t id; /* comes back in the completion */
+	uint64_t block;
+	uint64_t data;     /* address of the bytes */
+	uint32_t n_blocks; /* 1..TEST_BLK_MAX_BLOCKS; FLUSH: 0 */
+	uint32_t reserved;
+};
+
+struct test_blk_completion {
+	uint32_t id;
+	int32_t status; /* 0 or a negated errno */
+	uint32_t sequence;
+	uint32_t reserved;
+};
 
 struct umdev_device_driver;
 struct umdev_parent_driver;

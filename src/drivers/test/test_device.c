@@ -13,6 +13,7 @@
 #include <umdev/vfio.h>
 #include "evil.h"
 #include "test.h"
+#include "test_blk.h"
 
 struct test_state {
 	uint64_t scratch, counter, hash, echo, gaps;
@@ -420,6 +421,14 @@ static const struct umdev_device_type types[] = {
 		.state_size = sizeof(struct evil_state),
 		.state_version = 1,
 		.priv_size = sizeof(struct evil_priv),
+	},
+	{
+		.name = "blk",
+		.ops = &test_blk_ops,
+		.pci = &test_blk_pci,
+		.state_size = sizeof(struct test_blk_state),
+		.state_version = 1,
+		.media_requests = TEST_BLK_DEPTH,
 	},
 	{ .name = NULL },
 };

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* test, parent half: a pool of units and parameters of several kinds. See test.h. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 #include <umdev/parent.h>
 #include "test.h"
 
@@ -34,9 +37,34 @@ static const struct umdev_param color = {
 };
 static const struct umdev_param *const params[] = { &gain, &note, &color, NULL };
 
+enum medium { MEDIUM_MEMORY, MEDIUM_FILE, MEDIUM_DIRECT, MEDIUM_NULL };
+static const char *const media[] = { "memory", "file", "direct", "null", NULL };
+
+static const struct umdev_param size = {
+	.name = "size",
+	.description = "size of the disk",
+	.unit = "bytes",
+	.def = "16M",
+	.min = TEST_BLK_BLOCK,
+	.max = 1 << 30,
+	.step = TEST_BLK_BLOCK,
+	.type = UMDEV_SIZE,
+	.writable = UMDEV_W_IDLE,
+};
+static const struct umdev_param medium = {
+	.name = "medium",
+	.description = "where the blocks are: gone with the last client, in any case",
+	.def = "memory",
+	.choices = media,
+	.type = UMDEV_ENUM,
+	.writable = UMDEV_W_IDLE,
+	.vendor = true,
+};
+static const struct umdev_param *const blk_params[] = { &size, &medium, NULL };
+
 static int judge_gain(const struct umdev_value *value)
 {
-	if (value->u64 != TEST_GAIN_PARENT_REFUSES)
+	if (!value || value->u64 != TEST_GAIN_PARENT_REFUSES)
 		return 0;
 	umdev_explain("gain %u is refused, so that refusing can be tested",
 		      TEST_GAIN_PARENT_REFUSES);
@@ -50,6 +78,50 @@ static int judge_evil(void)
 		return 0;
 	umdev_explain("type evil is made only by a umdevd with UMDEV_TEST_EVIL in its environment");
 	return -EPERM;
+}
+
+/* A file without a name, or -errno. */
+static int open_medium(enum medium kind, uint64_t bytes)
+{
+	const char *dir = getenv("TMPDIR");
+	int fd;
+
+	switch (kind) {
+	case MEDIUM_NULL:
+		return open("/dev/null", O_RDWR | O_CLOEXEC);
+	case MEDIUM_MEMORY:
+		fd = memfd_create("test-blk", MFD_CLOEXEC);
+		break;
+	default:
+		fd = open(dir ? dir : "/var/tmp",
+			  O_TMPFILE | O_RDWR | O_CLOEXEC | (kind == MEDIUM_DIRECT ? O_DIRECT : 0),
+			  0600);
+	}
+	if (fd < 0 || ftruncate(fd, (off_t)bytes) == 0)
+		return fd;
+	close(fd);
+	return -1;
+}
+
+static int test_resources(struct umdev_mdev *mdev, struct umdev_resources *list)
+{
+	const struct umdev_value *kind = umdev_mdev_param(mdev, "medium");
+	uint64_t bytes;
+	int fd;
+
+	if (!kind)
+		return 0;
+	bytes = umdev_mdev_param(mdev, "size")->u64;
+	fd = open_medium((enum medium)kind->u64, bytes);
+	if (fd < 0) {
+		int error = -errno;
+
+		umdev_explain("no medium '%s' of %llu bytes: %s", kind->text,
+			      (unsigned long long)bytes, strerror(-error));
+		return error;
+	}
+	return umdev_resource_add(list, TEST_BLK_MEDIUM, fd,
+				  UMDEV_RES_READ | UMDEV_RES_WRITE | UMDEV_RES_MEDIUM, 0, bytes);
 }
 
 static int test_mdev_create(struct umdev_mdev *mdev)
@@ -102,6 +174,16 @@ static const struct umdev_type types[] = {
 		.class_name = "misc",
 		.pool = { { .cost = 1 } },
 	},
+	{
+		.name = "blk",
+		.pretty = "Test disk",
+		.description = "a disk with many requests in flight",
+		.device_api = "vfio-pci",
+		.class_name = "misc",
+		.params = blk_params,
+		.pool = { { .cost = 1 } },
+		.label = true,
+	},
 	{ .name = NULL },
 };
 
@@ -113,4 +195,5 @@ const struct umdev_parent_driver test_parent_driver = {
 	.pools = pools,
 	.mdev_create = test_mdev_create,
 	.param_check = test_param_check,
+	.resources = test_resources,
 };

@@ -1,0 +1,466 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""Requests in flight to a disk while its worker is killed: each ends once, with the right bytes, and
+nothing of a dead worker touches disk or guest memory after its successor went on.
+
+Every block carries its number and the generation that was written last; the client never has two
+requests under way that overlap, so what a read must return is always known."""
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+import random
+import select
+import signal
+import statistics
+import struct
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from lib import t
+from lib.daemon import Daemon, worker_of
+from lib.vfio_user import Client, Ram
+
+BLOCKS, SQ, CQ, ENTRIES, VECTOR, TAIL, HEAD, DONE, ERROR = (
+    0x00, 0x08, 0x10, 0x18, 0x1c, 0x20, 0x24, 0x28, 0x2c)
+READ, WRITE, FLUSH = 1, 2, 3
+BLOCK, DEPTH, MAX_BLOCKS = 4096, 64, 32
+BAR_REGS, CONFIG_COMMAND, MSIX = 0, 4, 2
+RINGS_IOVA, DATA_IOVA = 0x1000_0000, 0x1_0000_0000
+SLOT = MAX_BLOCKS * BLOCK
+DISK = 64 << 20
+KILLS = int(os.environ.get("UMDEV_TEST_BLK_KILLS", "150"))
+MAX_STOPS = 400
+PAUSE_LIMIT = 0.15  # on top of what the medium takes to drain; drains here are short
+
+
+def content(block: int, generation: int) -> bytes:
+    return struct.pack("<QQ", block, generation) * (BLOCK // 16)
+
+
+class Disk:
+    """A client of a test-blk device, and what its blocks must hold."""
+
+    def __init__(self, daemon: Daemon, medium: str, size: int = DISK) -> None:
+        self.daemon = daemon
+        self.uuid = daemon.create("lab", "test-blk", f"size={size}", f"medium={medium}")
+        self.client = Client(daemon.socket(self.uuid))
+        self.random = random.Random(7)
+        self.rings, self.data = Ram(8192), Ram(DEPTH * SLOT)
+        self.client.dma_map(RINGS_IOVA, self.rings.size, self.rings.fd)
+        self.map_data()
+        self.vector = self.client.arm(MSIX, 0)
+        self.start()
+        t.equal(self.get(BLOCKS, 8), size // BLOCK, "blocks")
+        self.n_blocks = size // BLOCK
+        self.generation = 0
+        self.expected: dict[int, int] = {}
+        self.ended: list[float] = []
+
+    def map_data(self) -> None:
+        self.client.dma_map(DATA_IOVA, self.data.size, self.data.fd)
+
+    def start(self) -> None:
+        """After power-on or a reset."""
+        self.client.set_config(CONFIG_COMMAND, 2, 6)
+        self.client.set_config(self.client.capability(0x11) + 2, 2, 0x8000)
+        self.client.write(4, 12, bytes(4))
+        self.rings.map[:] = bytes(self.rings.size)
+        self.put(SQ, RINGS_IOVA, 8)
+        self.put(CQ, RINGS_IOVA + 4096, 8)
+        self.put(ENTRIES, DEPTH)
+        self.put(VECTOR, 0)
+        self.tail = self.done = 0
+        self.flying: dict[int, tuple[int, int, int, int]] = {}  # id: op, block, n, generation
+        self.busy: set[int] = set()
+        self.free = collections.deque(range(DEPTH))
+
+    def close(self) -> None:
+        self.client.close()
+        self.vector.close()
+        self.rings.close()
+        self.data.close()
+
+    def worker(self) -> int:
+        def ask() -> int:
+            try:
+                return worker_of(self.daemon, self.uuid)
+            except (t.Failure, OSError, ValueError):
+                return 0
+        return t.wait_for(ask, 5, "a worker")
+
+    def get(self, register: int, size: int = 4) -> int:
+        return int.from_bytes(self.client.read(BAR_REGS, register, size), "little")
+
+    def put(self, register: int, value: int, size: int = 4) -> None:
+        self.client.write(BAR_REGS, register, value.to_bytes(size, "little"))
+
+    def buffer(self, number: int, n: int) -> memoryview:
+        return memoryview(self.data.map)[number * SLOT:number * SLOT + n * BLOCK]
+
+    def queue(self, op: int, block: int = 0, n: int = 0) -> int:
+        """Fills an entry; ring() makes the device see it."""
+        number = self.free.popleft()
+        self.generation += 1
+        with self.buffer(number, n) as data:
+            for i in range(n):
+                g = self.generation if op == WRITE else 2**64 - 1
+                data[i * BLOCK:(i + 1) * BLOCK] = content(block + i, g)
+        struct.pack_into("<IIQQII", self.rings.map, self.tail % DEPTH * 32, op, number, block,
+                         DATA_IOVA + number * SLOT, n, 0)
+        self.tail += 1
+        self.flying[number] = op, block, n, self.generation
+        self.busy.update(range(block, block + n))
+        return number
+
+    def ring(self) -> None:
+        self.put(TAIL, self.tail % 2**32)
+
+    def queue_any(self) -> None:
+        op = self.random.choices([READ, WRITE, FLUSH], [45, 50, 5])[0]
+        if op == FLUSH:
+            self.queue(op)
+            return
+        while True:
+            n = self.random.choice([1, 1, 2, 4, 8, 32])
+            block = self.random.randrange(self.n_blocks - n)
+            if self.busy.isdisjoint(range(block, block + n)):
+                self.queue(op, block, n)
+                return
+
+    def reap(self) -> int:
+        """Takes what has ended, in the order of the ring."""
+        n = 0
+        while self.flying:
+            number, status, sequence, _ = struct.unpack_from(
+                "<IiII", self.rings.map, 4096 + self.done % DEPTH * 16)
+            if sequence != (self.done + 1) % 2**32:
+                t.check(sequence == 0 or (self.done + 1 - sequence) % DEPTH == 0,
+                        f"completion {self.done} has sequence {sequence}")
+                break
+            t.check(number in self.flying, f"request {number} ended that was not under way")
+            t.equal(status, 0, f"status of request {self.flying[number]}")
+            self.done += 1
+            n += 1
+            self.ended.append(time.monotonic())
+            self._judge(number, *self.flying.pop(number))
+            self.free.append(number)
+        return n
+
+    def _judge(self, number: int, op: int, block: int, n: int, generation: int) -> None:
+        self.busy.difference_update(range(block, block + n))
+        for i in range(n):
+            if op == WRITE:
+                self.expected[block + i] = generation
+                continue
+            want = self.expected.get(block + i)
+            with self.buffer(number, n) as data:
+                got = bytes(data[i * BLOCK:(i + 1) * BLOCK])
+            if got != (content(block + i, want) if want else bytes(BLOCK)):
+                raise t.Failure(f"block {block + i}: wanted generation {want}, "
+                                f"got {struct.unpack_from('<QQ', got)}")
+
+    def drain(self, seconds: float = 10) -> None:
+        deadline = time.monotonic() + seconds
+        while self.flying:
+            self.vector.wait(0.05)
+            self.reap()
+            t.check(time.monotonic() < deadline, f"{len(self.flying)} requests never ended")
+
+    def check_all(self) -> None:
+        """Reads every block that was ever written."""
+        for block in sorted(self.expected):
+            if not self.free:
+                self.ring()
+                self.drain()
+            self.queue(READ, block, 1)
+        self.ring()
+        self.drain()
+        t.equal(self.get(DONE), self.done % 2**32, "requests that ended")
+        t.equal(self.get(ERROR), 0, "errors of the rings")
+
+
+@contextlib.contextmanager
+def disk(medium: str, size: int = DISK) -> Iterator[Disk]:
+    with Daemon() as daemon:
+        daemon.umdev("parent", "add", "lab", "driver=test")
+        d = Disk(daemon, medium, size)
+        try:
+            yield d
+        finally:
+            d.close()
+
+
+def children_of_keeper(d: Disk) -> Callable[[], list[int]]:
+    keeper = int([line for line in open(f"/proc/{d.worker()}/status")
+                  if line.startswith("PPid")][0].split()[1])
+    path = f"/proc/{keeper}/task/{keeper}/children"
+
+    def children() -> list[int]:
+        with open(path) as f:
+            return [int(pid) for pid in f.read().split()]
+    return children
+
+
+def kill_all(pids: list[int]) -> int:
+    n = 0
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):  # dead already, not yet reaped
+            os.kill(pid, signal.SIGKILL)
+            n += 1
+    return n
+
+
+# ---- killed at every system call ----
+
+def read_blocks(d: Disk) -> None:
+    d.queue(READ, d.random.randrange(d.n_blocks - 8), 8)
+
+
+def write_blocks(d: Disk) -> None:
+    d.queue(WRITE, d.random.randrange(d.n_blocks - 8), 8)
+
+
+def flush(d: Disk) -> None:
+    d.queue(FLUSH)
+
+
+def many_at_once(d: Disk) -> None:
+    for _ in range(24):
+        d.queue_any()
+
+
+def kill_at(d: Disk, request: Callable[[Disk], None], n: int) -> bool:
+    """One request with the worker killed at stop n. False: it was over before."""
+    tracer = subprocess.Popen([str(t.BUILD / "tests/survive/kill-at"), str(d.worker()), str(n)],
+                              stdout=subprocess.PIPE, text=True)
+    assert tracer.stdout
+    try:
+        # The worker sleeps: something must wake it for the first two stops.
+        while not select.select([tracer.stdout], [], [], 0.02)[0]:
+            d.get(HEAD)
+        t.equal(tracer.stdout.readline(), "ready\n", "kill-at")
+        request(d)
+        d.ring()
+        d.drain()
+        return bool(select.select([tracer.stdout], [], [], 0.05)[0]) and \
+            tracer.stdout.readline().startswith("killed")
+    finally:
+        tracer.kill()
+        tracer.wait()
+        tracer.stdout.close()
+
+
+def _add_sweep(request: Callable[[Disk], None]) -> None:
+    def run() -> None:
+        if os.geteuid():
+            t.skip("a worker can be traced by root only")
+        with disk("memory", 1 << 20) as d:
+            for n in range(1, MAX_STOPS):
+                if not kill_at(d, request, n):
+                    break
+            else:
+                raise t.Failure(f"more than {MAX_STOPS} system calls")
+            d.check_all()
+            t.fact(f"{request.__name__}: {n - 1}/{n - 1} kills survived; slowest register "
+                   f"{d.client.slowest * 1000:.1f} ms")
+            t.check(n > 10, f"only {n - 1} stops: the request was not met")
+    run.__name__ = f"{request.__name__}_killed_at_every_system_call"
+    t.case(run, seconds=60)
+
+
+for _request in (read_blocks, write_blocks, flush, many_at_once):
+    _add_sweep(_request)
+
+
+# ---- killed at random ----
+
+def load_under_kills(d: Disk, kills: int) -> tuple[list[float], int]:
+    """Verified I/O with dozens of requests in flight. The kills' times, and requests done."""
+    stop = threading.Event()
+    times: list[float] = []
+    children = children_of_keeper(d)
+
+    def killer() -> None:
+        rng = random.Random(2)
+        while not stop.is_set() and len(times) < kills:
+            time.sleep(0.02 + rng.expovariate(1 / 0.06))
+            if kill_all(children()):
+                times.append(time.monotonic())
+
+    thread = threading.Thread(target=killer)
+    thread.start()
+    before = len(d.ended)
+    try:
+        while thread.is_alive():
+            while len(d.free) > 8:
+                d.queue_any()
+            d.ring()
+            d.vector.wait(0.02)
+            d.reap()
+    finally:
+        stop.set()
+        thread.join()
+    d.drain()
+    return times, len(d.ended) - before
+
+
+def pauses(kills: list[float], ended: list[float]) -> list[float]:
+    """From each kill to the next end of a request, unless another kill came first."""
+    found, i = [], 0
+    for n, at in enumerate(kills):
+        while i < len(ended) and ended[i] <= at + 0.002:  # those on their way to us at the kill
+            i += 1
+        if i < len(ended) and (n + 1 == len(kills) or ended[i] < kills[n + 1]):
+            found.append(ended[i] - at)
+    return found
+
+
+def _add_load(medium: str) -> None:
+    def run() -> None:
+        with disk(medium) as d:
+            times, n = load_under_kills(d, KILLS)
+            d.check_all()
+            time.sleep(0.3)  # what is late, comes now
+            d.check_all()
+            p = pauses(times, d.ended)
+            t.fact(f"{medium}: {len(times)} kills during {n} requests, 0 lost, repeated, late or "
+                   f"torn; pause of I/O median {statistics.median(p) * 1000:.0f} ms, max "
+                   f"{max(p) * 1000:.0f} ms; slowest register {d.client.slowest * 1000:.1f} ms")
+            t.check(n > 500, f"only {n} requests")
+    run.__name__ = f"random_kills_with_dozens_in_flight_on_{medium}"
+    t.case(run, seconds=100)
+
+
+for _medium in ("memory", "file", "direct"):
+    _add_load(_medium)
+
+
+# ---- what takes memory away waits ----
+
+def fill_disk(d: Disk) -> None:
+    for block in range(0, DEPTH * MAX_BLOCKS, MAX_BLOCKS):
+        d.queue(WRITE, block, MAX_BLOCKS)
+    d.ring()
+    d.drain()
+
+
+def read_all(d: Disk) -> None:
+    for block in range(0, DEPTH * MAX_BLOCKS, MAX_BLOCKS):
+        d.queue(READ, block, MAX_BLOCKS)
+    d.ring()
+
+
+def taken_away(medium: str, rounds: int, kill: bool, take: Callable[[Disk], None]) -> None:
+    """Memory that was given back by `take` while 64 reads of it were under way changes no more."""
+    with disk(medium) as d:
+        fill_disk(d)
+        children = children_of_keeper(d)
+        for i in range(rounds):
+            read_all(d)
+            thread = threading.Timer(d.random.random() * 0.004, lambda: kill_all(children()))
+            if kill:
+                thread.start()
+            take(d)
+            d.data.map[:] = b"\xa5" * d.data.size
+            time.sleep(0.05 if kill else 0.01)
+            t.check(d.data.map[:] == b"\xa5" * d.data.size, f"round {i}: memory changed later")
+            if kill:
+                thread.join()
+            d.map_data()
+        d.check_all()
+
+
+def unmap(d: Disk) -> None:
+    d.client.dma_unmap(DATA_IOVA, d.data.size)
+    d.reap()  # they ended before: with the right bytes
+    t.equal(len(d.flying), 0, "requests that outlived the unmap of their memory")
+
+
+def reset(d: Disk) -> None:
+    d.client.reset()
+    d.client.dma_unmap(DATA_IOVA, d.data.size)
+    d.start()
+    t.equal(d.get(DONE), 0, "requests that ended after a reset")
+
+
+def _add_taken(take: Callable[[Disk], None], kill: bool) -> None:
+    def run() -> None:
+        taken_away("direct", 25, kill, take)
+    run.__name__ = f"{take.__name__}_waits_for_requests_in_flight" + \
+        ("_also_over_kills" if kill else "")
+    t.case(run, seconds=60)
+
+
+for _take in (unmap, reset):
+    for _kill in (False, True):
+        _add_taken(_take, _kill)
+
+
+# ---- the rest ----
+
+def cpu_ticks(pid: int) -> int:
+    with open(f"/proc/{pid}/stat") as f:
+        fields = f.read().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+@t.case
+def an_idle_disk_costs_no_cpu() -> None:
+    with disk("memory") as d:
+        for _ in range(32):
+            d.queue_any()
+        d.ring()
+        d.drain()
+        kill_all(children_of_keeper(d)())
+        d.queue(FLUSH)
+        d.ring()
+        d.drain()
+        worker = d.worker()
+        before = cpu_ticks(worker)
+        time.sleep(2)
+        t.check(cpu_ticks(worker) - before <= 1, f"{cpu_ticks(worker) - before} ticks in 2 s")
+
+
+@t.case
+def a_null_disk_ends_everything_and_moves_nothing() -> None:
+    with disk("null") as d:
+        for _ in range(100):
+            for _ in range(DEPTH):
+                d.queue(WRITE, d.random.randrange(d.n_blocks - 1), 1)
+            d.ring()
+            d.drain()
+        number = d.queue(READ, 5, 1)
+        d.flying[number] = FLUSH, 0, 0, 0  # nothing to be judged
+        d.ring()
+        d.drain()
+        with d.buffer(number, 1) as data:
+            t.equal(bytes(data), content(5, 2**64 - 1), "memory of a read")
+
+
+@t.case
+def what_a_disk_cannot_do_is_refused() -> None:
+    with disk("memory", 1 << 20) as d:
+        for op, block, n in ((0, 0, 1), (4, 0, 1), (READ, 0, 0), (READ, 0, 33), (WRITE, 256, 1),
+                             (WRITE, 255, 2), (READ, 2**64 - 1, 1), (FLUSH, 0, 1)):
+            struct.pack_into("<IIQQII", d.rings.map, d.tail % DEPTH * 32, op, 9, block, DATA_IOVA,
+                             n, 0)
+            d.tail += 1
+            d.ring()
+            entry = struct.unpack_from("<IiII", d.rings.map, 4096 + d.done % DEPTH * 16)
+            d.done += 1
+            t.equal(entry[:3], (9, -22, d.done), f"completion of {op, block, n}")
+        # Memory that is not mapped: told when it is tried.
+        struct.pack_into("<IIQQII", d.rings.map, d.tail % DEPTH * 32, READ, 9, 0, 64, 1, 0)
+        d.tail += 1
+        d.ring()
+        t.check(d.vector.wait() > 0, "no interrupt")
+        t.wait_for(lambda: d.get(DONE) == d.done + 1, 2, "its end")
+        entry = struct.unpack_from("<IiII", d.rings.map, 4096 + d.done % DEPTH * 16)
+        t.equal(entry[:3], (9, -14, d.done + 1), "completion")
+
+
+t.main()
