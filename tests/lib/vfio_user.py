@@ -207,7 +207,8 @@ class Client:
         took = time.monotonic() - begin
         self.slowest = max(self.slowest, took)
         self.answered += 1
-        t.check(took < ANSWER_SECONDS * t.slowness(), f"command {m.command} was answered after {took:.2f} s")
+        t.check(took < ANSWER_SECONDS * t.slowness(),
+                f"command {m.command} was answered after {took:.2f} s")
         self._replies[ticket] = m
 
     def wait(self, ticket: int) -> Message:

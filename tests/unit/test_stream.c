@@ -98,6 +98,7 @@ static size_t give(struct fixture *f, size_t len, uint8_t first)
 static void expect_bytes(struct fixture *f, int fd, size_t len, uint8_t first)
 {
 	uint8_t data[2 * UMDEV_STREAM_BYTES];
+	unsigned waits = 0;
 	size_t got = 0;
 
 	while (got < len) {
@@ -105,6 +106,7 @@ static void expect_bytes(struct fixture *f, int fd, size_t len, uint8_t first)
 		ssize_t n;
 
 		if (poll(&p, 1, 0) == 0) {
+			assert_true(waits++ < 1000); /* else a byte was lost */
 			run_ms(f, 10);
 			continue;
 		}

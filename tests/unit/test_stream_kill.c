@@ -21,6 +21,8 @@
 #include "kill.h"
 
 #define RUN_MS 1200
+#define MIN_KILLS 16     /* to mean something; some hundreds on an idle machine ... */
+#define MAX_RUN_MS 20000 /* ... and a busy one gets more time for them */
 #define KILL_US 8000
 #define READ (UMDEV_RES_STREAM | UMDEV_RES_READ)
 #define WRITE (UMDEV_RES_STREAM | UMDEV_RES_WRITE)
@@ -135,21 +137,30 @@ static uint8_t byte_at(uint64_t i)
 	return (i * 0x9e3779b97f4a7c15ULL) >> 53;
 }
 
-/* Writes as much as goes, reads back as much as comes, until the time is over; then the rest. */
-static uint64_t pump(int to, int from)
+/* Begun at `begin`, may the run end? */
+static bool is_enough(const struct echo *e, uint64_t begin)
 {
-	uint64_t sent = 0, got = 0, end = kill_now_ms() + RUN_MS;
-	unsigned seed = 7;
+	uint64_t ms = kill_now_ms() - begin;
 
-	while (kill_now_ms() < end || got < sent) {
+	return ms >= MAX_RUN_MS || (ms >= RUN_MS && e->ring.kills >= MIN_KILLS);
+}
+
+/* Writes as much as goes, reads back as much as comes, until it is enough; then the rest. */
+static uint64_t pump(const struct echo *e, int to, int from)
+{
+	uint64_t sent = 0, got = 0, begin = kill_now_ms();
+	unsigned seed = 7;
+	bool more = true;
+
+	while (more || got < sent) {
 		struct pollfd p[2] = { { .fd = from, .events = POLLIN },
 				       { .fd = to, .events = POLLOUT } };
 		uint8_t data[3000];
 		ssize_t n;
 
 		/* Nothing for ten seconds: a byte was lost. */
-		assert_true(poll(p, kill_now_ms() < end ? 2 : 1, 10000) > 0);
-		if (p[1].revents & POLLOUT && kill_now_ms() < end) {
+		assert_true(poll(p, more ? 2 : 1, 10000) > 0);
+		if (more && p[1].revents & POLLOUT) {
 			size_t len = 1 + rand_r(&seed) % sizeof(data);
 
 			for (size_t i = 0; i < len; i++)
@@ -162,6 +173,7 @@ static uint64_t pump(int to, int from)
 			if (data[i] != byte_at(got + i))
 				fail_msg("byte %llu is wrong", (unsigned long long)(got + i));
 		got += n > 0 ? n : 0;
+		more = more && !is_enough(e, begin);
 	}
 	assert_int_equal(got, sent);
 	return sent;
@@ -170,14 +182,13 @@ static uint64_t pump(int to, int from)
 static void run(struct echo *e, int to, int from, const char *what)
 {
 	pid_t keeper = kill_start(&e->ring, KILL_US, serve, e);
-	uint64_t bytes = pump(to, from);
+	uint64_t bytes = pump(e, to, from);
 	struct pollfd p = { .fd = from, .events = POLLIN };
 
 	assert_int_equal(poll(&p, 1, 30), 0); /* and not one byte more */
 	assert_int_equal(kill_stop(&e->ring, keeper), 0);
 	print_message("%s: %u kills, %llu bytes\n", what, e->ring.kills, (unsigned long long)bytes);
-	/* Enough to mean something; some hundreds on an idle machine. */
-	assert_true(e->ring.kills > 15 && bytes > 100000);
+	assert_true(e->ring.kills >= MIN_KILLS && bytes > 100000);
 	assert_int_equal(e->lost_accounts, 0);
 }
 
@@ -266,7 +277,7 @@ static void file_gets_every_byte_once(void **state)
 {
 	struct echo *e = echo_new(true);
 	char path[] = "/tmp/umdev-stream-XXXXXX";
-	uint64_t sent = 0, end = kill_now_ms() + RUN_MS;
+	uint64_t sent = 0, begin = kill_now_ms(), end;
 	int fds[2], file = mkstemp(path);
 	struct stat st = { 0 };
 	uint8_t data[5000];
@@ -279,13 +290,13 @@ static void file_gets_every_byte_once(void **state)
 	e->flags[1] = WRITE;
 	e->n = 2;
 	keeper = kill_start(&e->ring, KILL_US, serve, e);
-	while (kill_now_ms() < end) {
+	while (!is_enough(e, begin)) {
 		for (size_t i = 0; i < sizeof(data); i++)
 			data[i] = byte_at(sent + i);
 		assert_int_equal(write(fds[1], data, sizeof(data)), sizeof(data));
 		sent += sizeof(data);
 	}
-	end = kill_now_ms() + 5000;
+	end = kill_now_ms() + 10000;
 	while ((uint64_t)st.st_size < sent && kill_now_ms() < end) {
 		poll(NULL, 0, 5);
 		assert_int_equal(fstat(file, &st), 0);
@@ -299,6 +310,7 @@ static void file_gets_every_byte_once(void **state)
 		for (size_t i = 0; i < sizeof(data); i++)
 			assert_int_equal(data[i], byte_at(at + i));
 	}
+	assert_true(e->ring.kills >= MIN_KILLS);
 	print_message("file: %u kills, %llu bytes\n", e->ring.kills, (unsigned long long)sent);
 	close(fds[0]);
 	close(fds[1]);
