@@ -266,24 +266,36 @@ static void note_death(struct keeper *k, int signal)
 					 : is_over(&k->kills, MAX_KILLS);
 }
 
+static int begin(struct keeper *k)
+{
+	int error;
+
+	if (k->old_program_fd >= 0 && fstat(k->old_program_fd, &k->old_program))
+		k->old_program_fd = -1;
+	error = sandbox_enter_keeper(&k->sandbox);
+	if (error) {
+		log_error("cannot close the sandbox: %s", strerror(-error));
+		return error;
+	}
+	/* Without it streams that are no sockets are not exactly once; all else is. */
+	k->shared->io_fd = open("/proc/self/io", O_RDONLY | O_CLOEXEC);
+	sigemptyset(&k->child);
+	sigaddset(&k->child, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &k->child, NULL);
+	return 0;
+}
+
 int keeper_run(struct worker_shared *shared, const char *program, int old_program_fd)
 {
 	struct keeper k = { .shared = shared,
 			    .program = program,
 			    .old_program_fd = old_program_fd };
-	int error = sandbox_enter_keeper(&k.sandbox);
 
-	if (error) {
-		log_error("cannot close the sandbox: %s", strerror(-error));
+	if (begin(&k)) {
+		if (is_on_trial(&k))
+			go_back(&k);
 		return 1;
 	}
-	/* Without it streams that are no sockets are not exactly once; all else is. */
-	shared->io_fd = open("/proc/self/io", O_RDONLY | O_CLOEXEC);
-	if (old_program_fd >= 0 && fstat(old_program_fd, &k.old_program))
-		k.old_program_fd = -1;
-	sigemptyset(&k.child);
-	sigaddset(&k.child, SIGCHLD);
-	sigprocmask(SIG_BLOCK, &k.child, NULL);
 	for (;;) {
 		pid_t pid = clone_patiently(&k);
 		siginfo_t info;

@@ -206,7 +206,7 @@ def the_old_program_serves_on_when_the_new_one_fails() -> None:
             t.equal(get(c, COUNTER), 0, "counter")
             keeper = parent_of(worker_of(d, device))
             before = os.stat(f"/proc/{keeper}/exe")
-            for name in ("group", "device"):
+            for name in ("group", "device", "crash"):
                 i.install(variant(name))
                 t.check("the old one serves on" in refused(d, device), "line")
                 now = os.stat(f"/proc/{worker_of(d, device)}/exe")

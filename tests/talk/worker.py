@@ -399,6 +399,8 @@ def old_program_serves_on_when_the_new_one_cannot() -> None:
         refused("Structure needs cleaning")
         i.install(variant("device"))  # the worker that this one clones does
         refused("Structure needs cleaning")
+        i.install(variant("crash"))
+        refused("Structure needs cleaning")
         i.install(program("umdev-worker"))
         restart(g, versions())
         t.equal(g.expect(RESTARTED).numbers(1), (0,), "result")
