@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: MIT
+/* The fence: when the tombstone of a ring hangs up, nothing of its dead process is under way. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <cmocka.h>
+#include "media/internal.h"
+
+#define REQUESTS 16
+#define BYTES (1 << 20) /* of one request */
+
+/* Shared with the life that dies. */
+struct life {
+	int ring_fd, tomb;
+	_Alignas(4096) uint8_t data[BYTES];
+};
+
+static int open_file(void)
+{
+	int fd = open("/var/tmp", O_TMPFILE | O_RDWR | O_DIRECT | O_CLOEXEC, 0600);
+
+	if (fd < 0) /* no O_DIRECT here: late writes are rare then, the rules the same */
+		fd = open("/var/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, REQUESTS * BYTES), 0);
+	return fd;
+}
+
+/* Submits writes of ones, and is killed with them under way. 77: no io_uring here. */
+static void live(struct life *life, int fd)
+{
+	struct device_medium medium = { .fd = fd, .length = REQUESTS * BYTES };
+	struct media_io *io = calloc(REQUESTS, sizeof(*io));
+	struct media_ring *ring;
+
+	if (!io || ring_new(&ring, &life->tomb) < 0)
+		_exit(77);
+	life->ring_fd = ring_fd(ring);
+	for (unsigned i = 0; i < REQUESTS; i++) {
+		io[i].op = UMDEV_MEDIA_WRITE;
+		io[i].medium = &medium;
+		io[i].at = (uint64_t)i * BYTES;
+		io[i].iov[0] = (struct iovec){ life->data, BYTES };
+		io[i].n_iov = 1;
+		if (!ring_prepare(ring, &io[i]))
+			_exit(1);
+	}
+	ring_submit(ring);
+	raise(SIGKILL);
+}
+
+static bool hangs_up(int tomb, int ms)
+{
+	struct pollfd p = { .fd = tomb };
+
+	return poll(&p, 1, ms) == 1 && (p.revents & POLLHUP);
+}
+
+static void nothing_of_the_dead_is_written_after_the_hang_up(void **state)
+{
+	struct life *life = mmap(NULL, sizeof(*life), PROT_READ | PROT_WRITE,
+				 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	uint8_t *two = aligned_alloc(4096, BYTES);
+	int fd = open_file(), status;
+	pid_t pid;
+
+	memset(life->data, 1, BYTES);
+	memset(two, 2, BYTES);
+	pid = (pid_t)syscall(SYS_clone, CLONE_FILES | SIGCHLD, NULL, NULL, NULL, NULL);
+	if (!pid)
+		live(life, fd);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+		skip();
+	assert_true(WIFSIGNALED(status));
+	/* The ring outlives its process in the common table, and what is in it. */
+	assert_false(hangs_up(life->tomb, 100));
+	close(life->ring_fd);
+	assert_true(hangs_up(life->tomb, 10000));
+
+	for (unsigned i = 0; i < REQUESTS; i++)
+		assert_int_equal(pwrite(fd, two, BYTES, (off_t)i * BYTES), BYTES);
+	usleep(300000);
+	for (unsigned i = 0; i < REQUESTS; i++) {
+		assert_int_equal(pread(fd, life->data, BYTES, (off_t)i * BYTES), BYTES);
+		assert_memory_equal(life->data, two, BYTES);
+	}
+	close(life->tomb);
+	close(fd);
+	free(two);
+	munmap(life, sizeof(*life));
+}
+
+/* An engine that waits behind a fence opens when that hangs up, not before, and the state names the
+ * new tombstone from then on. */
+static void stop(struct loop_timer *timer)
+{
+	loop_stop(timer->loop, 0);
+}
+
+static void run_for(struct loop *loop, unsigned ms)
+{
+	struct loop_timer timer = { 0 };
+
+	loop_timer_arm(loop, &timer, ms * 1000000ULL, stop);
+	assert_int_equal(loop_run(loop), 0);
+}
+
+static void an_engine_waits_for_the_hang_up(void **state)
+{
+	struct media_engine *engine;
+	struct loop loop = LOOP_INIT;
+	int32_t fence;
+	int fds[2];
+
+	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+	fence = fds[0];
+	assert_int_equal(loop_init(&loop), 0);
+	assert_int_equal(media_engine_new(&engine), 0);
+	assert_int_equal(media_engine_start(engine, &loop, &fence), 0);
+	run_for(&loop, 50);
+	assert_false(media_engine_is_open(engine));
+	assert_int_equal(fence, fds[0]);
+	close(fds[1]);
+	run_for(&loop, 50);
+	assert_true(media_engine_is_open(engine));
+	assert_int_equal(fence >= 0, media_engine_has_ring(engine));
+	if (fence >= 0)
+		assert_false(hangs_up(fence, 0));
+	media_engine_free(engine);
+	if (fence >= 0) {
+		assert_true(hangs_up(fence, 3000));
+		close(fence);
+	}
+	loop_fini(&loop);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(nothing_of_the_dead_is_written_after_the_hang_up),
+		cmocka_unit_test(an_engine_waits_for_the_hang_up),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
