@@ -22,6 +22,10 @@ PLUGIN_OTHER_HALF(umdev_stream_write);
 PLUGIN_OTHER_HALF(umdev_dma_message);
 PLUGIN_OTHER_HALF(umdev_dma_read);
 PLUGIN_OTHER_HALF(umdev_dma_write);
+/* media.h */
+PLUGIN_OTHER_HALF(umdev_media_find);
+PLUGIN_OTHER_HALF(umdev_media_size);
+PLUGIN_OTHER_HALF(umdev_media_submit);
 /* vfio.h */
 PLUGIN_OTHER_HALF(umdev_bar_mem);
 PLUGIN_OTHER_HALF(umdev_bus_master);
