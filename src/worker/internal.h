@@ -29,7 +29,6 @@ struct worker {
 	struct loop_timer stop_deadline;
 	struct media_engine *engine; /* owned; NULL: no member needs it */
 	int io_fd;
-	pid_t keeper;
 	char log_name[32];    /* says which group speaks */
 	bool crashed;         /* the life before this one died by its own fault */
 	uint8_t *members_map; /* state memory behind struct worker_shared */

@@ -8,11 +8,13 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -32,8 +34,8 @@
  * does not count.
  *
  * Nobody wakes up to watch a worker that sleeps: the keeper then says so (keeper_sleeps) and sleeps
- * too, and the worker's next round wakes it, once. Each stores its own word before it reads the
- * other's, so one of them sees the other.
+ * too, and the worker's next round wakes it, once, by an eventfd. Each stores its own word before
+ * it reads the other's, so one of them sees the other.
  */
 #define WATCH_NS 400000000L      /* how often a worker that is not asleep is looked at */
 #define CLOSE_WATCH_NS 50000000L /* while it is late */
@@ -155,6 +157,19 @@ static bool hangs(struct keeper *k, pid_t pid)
 	return now - k->late_ns >= waited + FAIR_NS;
 }
 
+/* By the worker's next round, or by SIGCHLD: it is let through here only, and has a handler so that
+ * it ends the call. */
+static void sleep_until_woken(struct keeper *k)
+{
+	struct pollfd wake = { .fd = k->shared->wake_fd, .events = POLLIN };
+	eventfd_t rounds;
+	sigset_t none;
+
+	sigemptyset(&none);
+	if (ppoll(&wake, 1, NULL, &none) == 1)
+		eventfd_read(wake.fd, &rounds);
+}
+
 /* Until the worker died or is to be looked at. The first wait is for its own sake: a worker under
  * load sleeps between any two requests, and must not have to wake us for each. */
 static void wait_for_news(struct keeper *k)
@@ -166,7 +181,7 @@ static void wait_for_news(struct keeper *k)
 		return;
 	__atomic_store_n(&shared->keeper_sleeps, 1, __ATOMIC_SEQ_CST);
 	if (__atomic_load_n(&shared->beat_ns, __ATOMIC_SEQ_CST) == WORKER_ASLEEP)
-		sigwaitinfo(&k->child, NULL);
+		sleep_until_woken(k);
 	__atomic_store_n(&shared->keeper_sleeps, 0, __ATOMIC_SEQ_CST);
 }
 
@@ -266,6 +281,10 @@ static void note_death(struct keeper *k, int signal)
 					 : is_over(&k->kills, MAX_KILLS);
 }
 
+static void on_child(int signal)
+{
+}
+
 static int begin(struct keeper *k)
 {
 	int error;
@@ -279,6 +298,12 @@ static int begin(struct keeper *k)
 	}
 	/* Without it streams that are no sockets are not exactly once; all else is. */
 	k->shared->io_fd = open("/proc/self/io", O_RDONLY | O_CLOEXEC);
+	k->shared->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (k->shared->wake_fd < 0) {
+		log_error("cannot make an eventfd: %m");
+		return -EMFILE;
+	}
+	signal(SIGCHLD, on_child);
 	sigemptyset(&k->child);
 	sigaddset(&k->child, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &k->child, NULL);

@@ -69,6 +69,7 @@ void worker_sweep(struct worker *w)
 		add(&names, w->io_fd);
 	if (w->shared->io_fd >= 0)
 		add(&names, w->shared->io_fd);
+	add(&names, w->shared->wake_fd);
 	if (w->shared->old_program_fd >= 0)
 		add(&names, w->shared->old_program_fd);
 	if (w->shared->fence_fd >= 0)

@@ -8,7 +8,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
+#include <sys/eventfd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -92,7 +92,7 @@ static void loop_woke(struct loop *loop)
 	__atomic_store_n(&w->shared->beat_ns, loop_now_ns(), __ATOMIC_SEQ_CST);
 	if (__atomic_load_n(&w->shared->keeper_sleeps, __ATOMIC_SEQ_CST)) {
 		w->shared->keeper_sleeps = 0;
-		kill(w->keeper, SIGCHLD);
+		eventfd_write(w->shared->wake_fd, 1);
 	}
 }
 
@@ -206,7 +206,6 @@ int worker_life(struct worker_shared *shared, struct sandbox *sandbox)
 		w->shared = shared;
 		w->half = &shared->half[shared->ab.cur];
 		w->crashed = shared->blamed;
-		w->keeper = getppid();
 		w->loop = (struct loop)LOOP_INIT;
 		w->channel_source = w->rendezvous_source = (struct loop_fd)LOOP_FD_INIT;
 		w->io_fd = open("/proc/self/io", O_RDONLY | O_CLOEXEC); /* -1: see keeper.c */

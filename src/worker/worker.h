@@ -34,7 +34,7 @@
 
 #define WORKER_MAGIC 0x756d6465762d7732ULL
 #ifndef WORKER_LAYOUT
-#define WORKER_LAYOUT 3 /* of all structs below and what they contain; raise on every change */
+#define WORKER_LAYOUT 4 /* of all structs below and what they contain; raise on every change */
 #endif
 
 /* Written by the worker as transactions; small, it is copied for each frame. */
@@ -67,7 +67,8 @@ struct worker_shared {
 	uint32_t blamed;  /* ... which was its own fault: a crash or a hang, not a plain kill */
 	uint32_t give_up; /* too many crashes: this life only tells the manager */
 	struct stream_last_life last;
-	int32_t io_fd; /* the keeper's /proc/self/io, or -1; in the common table, never closed */
+	int32_t io_fd;   /* the keeper's /proc/self/io, or -1; in the common table, never closed */
+	int32_t wake_fd; /* eventfd that wakes a sleeping keeper; in the common table likewise */
 	int32_t old_program_fd; /* what a keeper on trial goes back to (restart.c), or -1 */
 	uint32_t restart_error; /* errno of the last restart, also by the worker: not tried yet */
 
@@ -75,7 +76,7 @@ struct worker_shared {
 	uint64_t beat_ns; /* when the round of its loop began, or WORKER_ASLEEP */
 
 	/* written by both */
-	uint32_t keeper_sleeps; /* until it is woken by SIGCHLD; see keeper.c */
+	uint32_t keeper_sleeps; /* until it is woken by wake_fd; see keeper.c */
 
 	/* written by the worker */
 	uint32_t settled; /* the life that settled all streams: `last` was used up */

@@ -632,6 +632,21 @@ def hung_worker_is_replaced() -> None:
 
 
 @t.case
+def hang_after_a_long_sleep_is_noticed() -> None:
+    """The keeper sleeps with an idle worker: the filter of system calls once kept the worker from
+    waking it."""
+    with ready("regs") as g, g.connect() as c:
+        c.write(0, SCRATCH, bytes([0x55] * 8))
+        time.sleep(1.5)
+        vfio_user.ANSWER_SECONDS = 15
+        c.write(0, CRASH, (2).to_bytes(4, "little"))
+        vfio_user.ANSWER_SECONDS = 1.0
+        t.equal(g.expect(RESUMED).numbers(1), (signal.SIGKILL,), "signal")
+        t.equal(c.read(0, SCRATCH, 8), bytes([0x55] * 8), "scratch register")
+        c.slowest = 0
+
+
+@t.case
 def too_many_crashes_end_the_group_with_a_reason() -> None:
     with ready("1", "2") as g, g.connect(1):
         for life in range(2, 14):
