@@ -28,6 +28,8 @@ check: all
 	@tools/setup test
 	@tools/get-qemu
 	@tools/get-guest
+	@tools/get-guest bookworm
+	@tools/get-guest trixie
 	@tools/run-tests unit fuzz talk fs fault survive vm
 
 # Measures, one line each; the targets are in docs/performance.md.

@@ -7,7 +7,10 @@ test come after those: ttyS4 and up (the four ISA names are always there).
 """
 from __future__ import annotations
 
+import platform
+import re
 import shutil
+import subprocess
 import time
 from pathlib import Path
 
@@ -45,8 +48,9 @@ def _cpio(files: dict[str, tuple[int, bytes]]) -> bytes:
     return bytes(out)
 
 
-def initramfs(programs: dict[str, bytes] | None = None) -> bytes:
-    """programs: more files for /bin."""
+def initramfs(programs: dict[str, bytes] | None = None,
+              libraries: dict[str, bytes] | None = None) -> bytes:
+    """programs: more files for /bin; libraries: path -> content of what those are linked with."""
     cached = t.CACHE / "guest/busybox"
     busybox = cached if cached.exists() else Path(shutil.which("busybox") or cached)
     if not busybox.exists():
@@ -54,18 +58,36 @@ def initramfs(programs: dict[str, bytes] | None = None) -> bytes:
     return _cpio({"bin": (0o40755, b""), "dev": (0o40755, b""),
                   "bin/busybox": (0o100755, busybox.read_bytes()),
                   "init": (0o100755, INIT.encode()),
-                  **{f"bin/{n}": (0o100755, content) for n, content in (programs or {}).items()}})
+                  **{f"bin/{n}": (0o100755, content) for n, content in (programs or {}).items()},
+                  **_with_folders(libraries or {})})
+
+
+def _with_folders(files: dict[str, bytes]) -> dict[str, tuple[int, bytes]]:
+    folders = {str(parent) for name in files for parent in Path(name).parents} - {"."}
+    return {**{f: (0o40755, b"") for f in sorted(folders)},
+            **{name: (0o100755, content) for name, content in files.items()}}
+
+
+def linked_with(*programs: Path) -> dict[str, bytes]:
+    """What the dynamic linker loads for them, by path without the first slash."""
+    found: dict[str, bytes] = {}
+    for program in programs:
+        out = subprocess.run(["ldd", str(program)], capture_output=True, text=True, check=True)
+        for path in re.findall(r"(/\S+) \(0x", out.stdout):
+            found[path.lstrip("/")] = Path(path).read_bytes()
+    return found
 
 
 class Guest(Qemu):
     """Boots at once; wait_boot() returns when the shell answers. `ram`: arguments that give it
-    memory."""
+    memory. `release`: a Debian other than this one, for its kernel."""
 
     def __init__(self, devices: list[str], directory: Path, *more: str, name: str = "guest",
-                 machine: str = "q35", ram: list[str] | None = None) -> None:
-        kernel = t.CACHE / "guest/kernel"
+                 machine: str = "q35", ram: list[str] | None = None, release: str = "") -> None:
+        other = release and release != platform.freedesktop_os_release().get("VERSION_CODENAME")
+        kernel = t.CACHE / (f"guest-{release}" if other else "guest") / "kernel"
         if not kernel.exists():
-            t.skip("no kernel for the guest here: run tools/get-guest")
+            t.skip(f"no kernel for the guest here: run tools/get-guest {release}")
         ramdisk = directory / "initramfs"
         if not ramdisk.exists():
             ramdisk.write_bytes(initramfs())
