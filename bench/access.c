@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * bench-access SOCKET CPU: a register read, and a DMA map and unmap with a descriptor, against a
- * process that answers a message of the same size on a socket of the same kind. Everything on one
- * CPU (the caller pins the server), rounds of device and floor take turns.
+ * bench-access SOCKET CPU [read]: a register read, and a DMA map and unmap with a descriptor,
+ * against a process that answers a message of the same size on a socket of the same kind.
+ * Everything on one CPU (the caller pins the server), rounds of device and floor take turns.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -115,8 +115,8 @@ int main(int argc, char **argv)
 	struct client c;
 	int ram = memfd_create("ram", MFD_CLOEXEC);
 
-	if (argc != 3)
-		die("usage: bench-access SOCKET CPU");
+	if (argc != 3 && argc != 4)
+		die("usage: bench-access SOCKET CPU [read]");
 	pin_to_cpu(atoi(argv[2]));
 	if (ram < 0 || ftruncate(ram, (off_t)RAM_SIZE) < 0)
 		die("no memory for a guest");
@@ -124,6 +124,8 @@ int main(int argc, char **argv)
 	while (getchar() != '\n')
 		; /* until our server is on this CPU, too */
 	bench_read(&c);
+	if (argc == 4)
+		return 0;
 	bench_map(&c, "map-unmap", ram);
 	/* Every second page, backwards: nothing merges. */
 	for (unsigned i = MAX_MAPS; i-- > 0;)
