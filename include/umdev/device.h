@@ -35,6 +35,7 @@
 
 struct umdev_device;
 struct umdev_pci;
+struct umdev_queue_type;
 
 enum umdev_init {
 	UMDEV_FRESH,  /* state is zeroed: set power-on values */
@@ -78,6 +79,12 @@ struct umdev_device_ops {
 	/* with media_requests: a request to a medium ended, 0 or -errno (umdev/media.h). Not called
 	 * for one that was in flight when the device was reset. */
 	void (*media_done)(struct umdev_device *dev, uint32_t tag, int status);
+	/* optional: umdev_work_soon was called; a transaction of its own. */
+	void (*work)(struct umdev_device *dev);
+	/* with queues (umdev/queue.h): STOPPING came to its end. */
+	void (*queue_stopped)(struct umdev_device *dev, unsigned queue);
+	/* with queues: a queue's runner asks for `bits`, perhaps again. */
+	void (*queue_event)(struct umdev_device *dev, unsigned queue, uint32_t bits);
 	/* optional: a `live` parameter changes. Return 0 to accept (state changed here commits
 	 * with the acceptance) or -errno, which the writer sees. Absent: accepted. */
 	int (*param_set)(struct umdev_device *dev, const struct umdev_param *param,
@@ -93,6 +100,7 @@ struct umdev_device_type {
 	uint32_t state_version;      /* of the layout of those bytes; raise on every change */
 	uint32_t priv_size;          /* bytes of private memory, zeroed at each start of a worker */
 	uint32_t media_requests;     /* that may be in flight at once (umdev/media.h); 0: none */
+	const struct umdev_queue_type *queues; /* I/O queues (umdev/queue.h), or NULL */
 };
 
 struct umdev_device_driver {
@@ -131,6 +139,10 @@ size_t umdev_stream_space(const struct umdev_device *dev, unsigned stream);
 size_t umdev_stream_read(struct umdev_device *dev, unsigned stream, void *buf, size_t len);
 /* Hand over up to len bytes; returns how many were accepted. */
 size_t umdev_stream_write(struct umdev_device *dev, unsigned stream, const void *buf, size_t len);
+
+/* ops->work runs in a transaction of its own, soon; asked for and run over a death too. For what is
+ * too much for one hook. */
+void umdev_work_soon(struct umdev_device *dev);
 
 /* One line about this device in the worker's log, rate limited per device. printf-like. */
 void umdev_log(struct umdev_device *dev, const char *format, ...)

@@ -28,6 +28,9 @@ enum umdev_media_op {
 	UMDEV_MEDIA_READ = 1, /* medium -> guest memory */
 	UMDEV_MEDIA_WRITE,    /* guest memory -> medium */
 	UMDEV_MEDIA_FLUSH,    /* what was written and is done is durable; no segments */
+	/* of queues (umdev/queue.h) only; no segments */
+	UMDEV_MEDIA_WRITE_ZEROES, /* reads as zeros afterwards */
+	UMDEV_MEDIA_DISCARD,      /* content is of no interest: reads as zeros here */
 };
 
 struct umdev_seg {
