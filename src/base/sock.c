@@ -34,8 +34,6 @@ static int open_dir_of(const char *path, const char **ret_name)
 	int fd;
 
 	*ret_name = slash ? slash + 1 : path;
-	if (!**ret_name)
-		return -EINVAL;
 	if (!slash)
 		dir = strdup(".");
 	else
@@ -46,59 +44,74 @@ static int open_dir_of(const char *path, const char **ret_name)
 	return fd < 0 ? -errno : fd;
 }
 
-/* dir_fd is needed until the address was used. */
-static int make_address(const char *path, int dir_fd, const char *name, struct sockaddr_un *ret)
+/* The address of path; a path that is too long for one is reached through its directory, which
+ * stays open in *ret_dir_fd (else -1) until the address was used. */
+static int make_address(const char *path, struct sockaddr_un *ret, int *ret_dir_fd)
 {
-	int n;
+	const char *name;
+	int n, fd;
 
-	ret->sun_family = AF_UNIX;
+	*ret = (struct sockaddr_un){ .sun_family = AF_UNIX };
+	*ret_dir_fd = -1;
+	if (!*path || path[strlen(path) - 1] == '/')
+		return -EINVAL;
 	n = snprintf(ret->sun_path, sizeof(ret->sun_path), "%s", path);
-	if ((size_t)n >= sizeof(ret->sun_path))
-		n = snprintf(ret->sun_path, sizeof(ret->sun_path), "/proc/self/fd/%d/%s", dir_fd,
-			     name);
-	return (size_t)n < sizeof(ret->sun_path) ? 0 : -ENAMETOOLONG;
+	if ((size_t)n < sizeof(ret->sun_path))
+		return 0;
+	fd = open_dir_of(path, &name);
+	if (fd < 0)
+		return fd;
+	n = snprintf(ret->sun_path, sizeof(ret->sun_path), "/proc/self/fd/%d/%s", fd, name);
+	if ((size_t)n >= sizeof(ret->sun_path)) {
+		close(fd);
+		return -ENAMETOOLONG;
+	}
+	*ret_dir_fd = fd;
+	return 0;
 }
 
-int sock_listen(const char *path, mode_t mode)
+/* -EADDRINUSE: something has that name. */
+static int listen_at(const char *path, mode_t mode)
 {
 	_cleanup_close_ int fd = -1, dir_fd = -1;
 	struct sockaddr_un address;
-	const char *name;
-	struct stat st;
-	int r;
+	int r = make_address(path, &address, &dir_fd);
 
-	dir_fd = open_dir_of(path, &name);
-	if (dir_fd < 0)
-		return dir_fd;
-	r = make_address(path, dir_fd, name, &address);
 	if (r < 0)
 		return r;
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return -errno;
-	if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISSOCK(st.st_mode) &&
-	    unlinkat(dir_fd, name, 0) < 0)
-		return -errno;
-	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
 		return -errno;
 	/* Nobody can connect before listen(), so the umask's rights were never in force. */
-	if (fchmodat(dir_fd, name, mode, 0) < 0 || listen(fd, BACKLOG) < 0) {
+	if (chmod(address.sun_path, mode) < 0 || listen(fd, BACKLOG) < 0) {
 		r = -errno;
-		unlinkat(dir_fd, name, 0);
+		unlink(address.sun_path);
 		return r;
 	}
 	return take_fd(&fd);
 }
 
+int sock_listen(const char *path, mode_t mode)
+{
+	int fd = listen_at(path, mode);
+	struct stat st;
+
+	if (fd != -EADDRINUSE || lstat(path, &st) < 0 || !S_ISSOCK(st.st_mode))
+		return fd;
+	return unlink(path) < 0 ? -errno : listen_at(path, mode);
+}
+
 int sock_relisten(const char *path, mode_t mode)
 {
+	_cleanup_close_ int fd = listen_at(path, mode);
 	_cleanup_free_ char *tmp = NULL;
-	_cleanup_close_ int fd = -1;
 	struct stat st;
 	int r;
 
+	if (fd != -EADDRINUSE)
+		return take_fd(&fd);
 	if (lstat(path, &st) < 0 || !S_ISSOCK(st.st_mode))
-		return sock_listen(path, mode);
+		return -EADDRINUSE;
 	if (asprintf(&tmp, "%s.new", path) < 0)
 		return -ENOMEM;
 	fd = sock_listen(tmp, st.st_mode & 07777);
@@ -119,13 +132,8 @@ int sock_connect(const char *path)
 {
 	_cleanup_close_ int fd = -1, dir_fd = -1;
 	struct sockaddr_un address;
-	const char *name;
-	int r;
+	int r = make_address(path, &address, &dir_fd);
 
-	dir_fd = open_dir_of(path, &name);
-	if (dir_fd < 0)
-		return dir_fd;
-	r = make_address(path, dir_fd, name, &address);
 	if (r < 0)
 		return r;
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);

@@ -269,6 +269,8 @@ enum mdev_remove_how {
 	MDEV_REMOVE,       /* EBUSY while in use, or waits with remove=wait */
 	MDEV_REMOVE_FORCE, /* surprise removal */
 };
+/* 0, or the errno with which mdev_remove would refuse. */
+int mdev_may_remove(const struct umdev_mdev *mdev, enum mdev_remove_how how);
 /* 0, -EBUSY, -ENODEV (is being removed), or TREE_LATER: answered through wait (may be NULL). */
 int mdev_remove(struct umdev_mdev *mdev, enum mdev_remove_how how, struct attr_wait *wait);
 /* The vendor driver on bus mdev. bind: -EBUSY is bound. unbind: -ENODEV is not, -EBUSY in use. */

@@ -443,22 +443,32 @@ static int remove_later(struct umdev_mdev *mdev, bool force, struct attr_wait **
 	return TREE_LATER;
 }
 
-int mdev_remove(struct umdev_mdev *mdev, enum mdev_remove_how how, struct attr_wait *wait)
+int mdev_may_remove(const struct umdev_mdev *mdev, enum mdev_remove_how how)
 {
 	bool force = how == MDEV_REMOVE_FORCE;
 
-	if (mdev->state == MDEV_REMOVING) {
-		if (!force || mdev->force_wait)
-			return err_set(-ENODEV, "%s is being removed", mdev->uuid_text);
+	if (mdev->state == MDEV_REMOVING && (!force || mdev->force_wait))
+		return err_set(-ENODEV, "%s is being removed", mdev->uuid_text);
+	if (!force && mdev_in_use(mdev) &&
+	    (!mdev->parent->remove_waits || mdev->state == MDEV_STARTED))
+		return refuse_in_use(mdev);
+	return 0;
+}
+
+int mdev_remove(struct umdev_mdev *mdev, enum mdev_remove_how how, struct attr_wait *wait)
+{
+	bool force = how == MDEV_REMOVE_FORCE;
+	int error = mdev_may_remove(mdev, how);
+
+	if (error < 0)
+		return error;
+	if (mdev->state == MDEV_REMOVING)
 		return remove_later(mdev, true, &mdev->force_wait, wait);
-	}
 	if (!mdev_in_use(mdev)) {
 		mdev_set_state(mdev, MDEV_REMOVING, NULL);
 		mdev_finish_removal(mdev);
 		return 0;
 	}
-	if (!force && (!mdev->parent->remove_waits || mdev->state == MDEV_STARTED))
-		return refuse_in_use(mdev);
 	mdev_set_state(mdev, MDEV_REMOVING, NULL);
 	unpublish_links(mdev);
 	return remove_later(mdev, force, &mdev->remove_wait, wait);

@@ -121,12 +121,6 @@ static int append(struct client *c, const char *text, size_t len)
 	return 0;
 }
 
-static json_t *error_json(int error)
-{
-	return json_pack("{s:s, s:i, s:s}", "errno", err_name(error), "number", -error, "text",
-			 err_text(error));
-}
-
 static int append_error(struct client *c, const char *name, json_t *params)
 {
 	size_t len = 0;
@@ -144,7 +138,7 @@ static int append_reply(struct client *c, json_t *params, bool continues)
 	if (text && len > VARLINK_MSG_MAX) {
 		err_set(-EMSGSIZE, "the answer is longer than %u bytes: ask for less",
 			VARLINK_MSG_MAX);
-		return append_error(c, "io.umdev.Error", error_json(-EMSGSIZE));
+		return append_error(c, "io.umdev.Error", control_error_json(-EMSGSIZE));
 	}
 	return append(c, text, len);
 }
@@ -158,7 +152,7 @@ static int answer(struct client *c, int result, json_t *params)
 	}
 	if (result < 0) {
 		json_decref(params);
-		return append_error(c, "io.umdev.Error", error_json(result));
+		return append_error(c, "io.umdev.Error", control_error_json(result));
 	}
 	return append_reply(c, params, c->state == CLIENT_MONITOR);
 }
@@ -383,7 +377,7 @@ static void tell(struct client *c, json_t *event)
 	if (r < 0) {
 		err_clear();
 		err_set(-ENOBUFS, "events were lost, because this client does not read them");
-		append_error(c, "io.umdev.Error", error_json(-ENOBUFS));
+		append_error(c, "io.umdev.Error", control_error_json(-ENOBUFS));
 		drop(c, "it monitors and does not read");
 	}
 	/* Events come from inside the core: nothing is freed here. */

@@ -34,18 +34,26 @@ struct control_peer {
 	gid_t gid;
 };
 
+/* 0 and *ret (NULL: nothing to say); -errno (text left); TREE_LATER: attr_done(wait) follows, *ret
+ * is its reply when it went well. params passed the check. */
+typedef int control_run(struct manager *m, const struct control_peer *peer, json_t *params,
+			struct attr_wait *wait, json_t **ret);
+
 struct control_method {
 	const char *name; /* full */
 	bool changes;     /* refused to others than root and our own user */
 	bool stays;       /* answered again and again: only with `more` */
 	struct varlink_field params[5];
-	/* 0 and *ret (NULL: nothing to say); -errno (text left); TREE_LATER: attr_done(wait)
-	 * follows, *ret is its reply when it went well. params passed the check. */
-	int (*run)(struct manager *m, const struct control_peer *peer, json_t *params,
-		   struct attr_wait *wait, json_t **ret);
+	control_run *run;
 };
 extern const struct control_method control_methods[]; /* ended by name == NULL */
 extern const char control_interface[]; /* text of io.umdev.varlink; made by interface.sed */
+
+int control_find_parent(struct manager *m, const char *name, struct umdev_parent **ret);
+
+/* ---- control_batch.c ---- */
+
+control_run control_create_many, control_remove_many;
 
 /* ---- control_json.c: objects of the interface; NULL: no memory ---- */
 
@@ -57,6 +65,8 @@ void control_json_release(void);
 /* Takes item; when it is NULL or there is no memory, the array becomes NULL for good. */
 void control_append(json_t **array, json_t *item);
 
+/* An io.umdev.Error with the text that err_set left. */
+json_t *control_error_json(int error);
 /* file: where it was loaded from; NULL: built in. */
 json_t *control_driver_json(const struct umdev_parent_driver *driver, const char *file);
 json_t *control_parent_json(const struct umdev_parent *parent);

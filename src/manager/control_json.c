@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <umdev/cleanup.h>
+#include "base/err.h"
 #include "core/core.h"
 #include "core/group.h"
 #include "manager/control.h"
@@ -69,6 +70,12 @@ void control_append(json_t **array, json_t *item)
 		return;
 	json_decref(*array);
 	*array = NULL;
+}
+
+json_t *control_error_json(int error)
+{
+	return json_pack("{s:s, s:i, s:s}", "errno", err_name(error), "number", -error, "text",
+			 err_text(error));
 }
 
 /* ---- parameters ---- */

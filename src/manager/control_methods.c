@@ -26,7 +26,7 @@ static int give(json_t **ret, const char *key, json_t *value)
 	return *ret ? 0 : -ENOMEM;
 }
 
-static int find_parent(struct manager *m, const char *name, struct umdev_parent **ret)
+int control_find_parent(struct manager *m, const char *name, struct umdev_parent **ret)
 {
 	*ret = parent_find(&m->core, name);
 	if (!*ret)
@@ -152,7 +152,7 @@ static int for_parents(struct manager *m, json_t *params,
 	int r;
 
 	if (name) {
-		r = find_parent(m, name, &parent);
+		r = control_find_parent(m, name, &parent);
 		if (r == 0)
 			fn(parent, array);
 		return r;
@@ -250,7 +250,7 @@ static int run_create(struct manager *m, const struct control_peer *peer, json_t
 	struct uuid random;
 	int r;
 
-	r = find_parent(m, varlink_text(params, "parent"), &parent);
+	r = control_find_parent(m, varlink_text(params, "parent"), &parent);
 	if (r == 0)
 		r = check_settings(settings);
 	if (r == 0 && !given)
@@ -435,6 +435,15 @@ const struct control_method control_methods[] = {
 		      { "type", VARLINK_TEXT },
 		      { "uuid", VARLINK_TEXT, .optional = true },
 		      { "settings", VARLINK_TEXTS } } },
+	{ "io.umdev.CreateMany", .run = control_create_many, .changes = true,
+	  .params = { { "parent", VARLINK_TEXT },
+		      { "type", VARLINK_TEXT },
+		      { "specs", VARLINK_TEXTS },
+		      { "all", VARLINK_BOOL } } },
+	{ "io.umdev.RemoveMany", .run = control_remove_many, .changes = true,
+	  .params = { { "names", VARLINK_TEXTS },
+		      { "force", VARLINK_BOOL },
+		      { "all", VARLINK_BOOL } } },
 	{ "io.umdev.Remove", .run = run_remove, .changes = true,
 	  .params = { { "name", VARLINK_TEXT }, { "force", VARLINK_BOOL } } },
 	{ "io.umdev.List", .run = run_list,

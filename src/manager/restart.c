@@ -53,14 +53,15 @@ int restart_write(const struct manager *m, const char *name, const char *text)
 	_cleanup_close_ int fd = openat(m->state_fd, STATE_TMP,
 					O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW,
 					0600);
-	int r;
+	size_t len = strlen(text);
+	ssize_t n;
 
 	if (fd < 0)
 		return -errno;
-	r = sock_write_all(fd, text, strlen(text));
-	if (r == 0 && renameat(m->state_fd, STATE_TMP, m->state_fd, name) < 0)
-		r = -errno;
-	return r;
+	n = write(fd, text, len);
+	if (n < 0 || (size_t)n < len)
+		return n < 0 ? -errno : -ENOSPC;
+	return renameat(m->state_fd, STATE_TMP, m->state_fd, name) < 0 ? -errno : 0;
 }
 
 void restart_save(struct manager *m, const struct umdev_mdev *mdev)

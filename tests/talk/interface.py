@@ -149,6 +149,11 @@ def every_reply_is_as_described() -> None:
             t.equal(c.call("Restart"), {"devices": [u]}, "all of them")
         t.wait_for(lambda: d.state_of(u) == "idle", 5, "the client's leaving")
         c.call("Remove", name="b", force=False)
+        many = [str(uuid.uuid4()) for _ in range(3)]
+        made = c.call("CreateMany", parent="card0", type="mtty-1", specs=[*many, "x"], all=False)
+        t.equal([f["index"] for f in made["failed"]], [3], "failed of many")
+        left = c.call("RemoveMany", names=[*many, "x"], force=False, all=False)
+        t.equal([f["errno"] for f in left["failed"]], ["ENOENT"], "failed to be removed of many")
         c.call("ParentRemove", name="card1")
         t.equal(c.called | {"Monitor"}, set(c.interface.methods), "methods that were called")
 

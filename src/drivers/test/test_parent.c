@@ -62,6 +62,22 @@ static const struct umdev_param medium = {
 };
 static const struct umdev_param *const blk_params[] = { &size, &medium, NULL };
 
+static const struct umdev_param units = {
+	.name = "units",
+	.description = "what its devices share",
+	.def = "64",
+	.min = TEST_UNITS,
+	.max = 1000000,
+	.type = UMDEV_U32,
+	.writable = UMDEV_W_CREATE,
+};
+static const struct umdev_param *const parent_params[] = { &units, NULL };
+
+static int test_add(struct umdev_parent *parent)
+{
+	return umdev_pool_resize(parent, "units", umdev_parent_param(parent, "units")->u64);
+}
+
 static int judge_gain(const struct umdev_value *value)
 {
 	if (!value || value->u64 != TEST_GAIN_PARENT_REFUSES)
@@ -193,6 +209,8 @@ const struct umdev_parent_driver test_parent_driver = {
 	.summary = "devices that exercise umdev itself",
 	.types = types,
 	.pools = pools,
+	.params = parent_params,
+	.add = test_add,
 	.mdev_create = test_mdev_create,
 	.param_check = test_param_check,
 	.resources = test_resources,
