@@ -64,8 +64,7 @@ static int get_info(struct vfio_server *s, struct vfio_request *rq)
 
 static int reset(struct vfio_server *s, struct vfio_request *rq)
 {
-	vfio_reset(s, UMDEV_RESET_CLIENT);
-	s->half->wait = (struct vfio_wait){ .size = UINT64_MAX };
+	vfio_reset_and_wait(s, UMDEV_RESET_CLIENT);
 	return VFIO_LATER;
 }
 
@@ -203,6 +202,9 @@ static void fill_wait(struct vfio_server *s, const struct vfio_request *rq)
 	wait->id = rq->header.id;
 	wait->command = rq->header.command;
 	wait->header_flags = rq->header.flags;
+	assert(!rq->reply.bad && rq->reply.len <= sizeof(wait->reply));
+	wait->reply_len = rq->reply.len;
+	memcpy(wait->reply, rq->reply.start, rq->reply.len);
 }
 
 /* Handler, answer and consumption, inside the transaction; true: the message is done with. */
@@ -316,28 +318,20 @@ int vfio_execute(struct vfio_server *s, const struct conn_msg *msg, const char *
 
 void vfio_answer_wait(struct vfio_server *s)
 {
-	struct vfio_wait *wait;
-	struct vfio_request rq = { .reply_fd = -1 };
-	struct vuser_dma_unmap m;
-	uint32_t room;
+	struct vfio_wait wait = s->half->wait;
+	struct vfio_request rq = {
+		.header = { .id = wait.id, .command = wait.command, .flags = wait.header_flags },
+		.reply_fd = -1
+	};
 	uint8_t *start;
 
 	vfio_begin(s);
-	wait = &s->half->wait;
-	wait->waiting = 0;
-	rq.header = (struct vuser_header){ .id = wait->id,
-					   .command = wait->command,
-					   .flags = wait->header_flags };
-	room = wait->command == VUSER_DMA_UNMAP ? 24 : 0;
+	s->half->wait = (struct vfio_wait){ 0 };
 	/* There was room when it began to wait, and nothing was added since. */
-	start = conn_reserve(&s->conn, &s->half->cursor, VUSER_HEADER + room);
+	start = conn_reserve(&s->conn, &s->half->cursor, VUSER_HEADER + wait.reply_len);
 	assert(start);
-	rq.reply = buf_write_to(start + VUSER_HEADER, room);
-	m = (struct vuser_dma_unmap){ 24, wait->flags, wait->iova, wait->size };
-	if (wait->flags & VUSER_UNMAP_ALL)
-		m.size = 0;
-	if (room)
-		vuser_put_dma_unmap(&rq.reply, &m);
-	put_reply(s, &rq, start, room, 0);
+	rq.reply = buf_write_to(start + VUSER_HEADER, wait.reply_len);
+	buf_put_bytes(&rq.reply, wait.reply, wait.reply_len);
+	put_reply(s, &rq, start, wait.reply_len, 0);
 	vfio_commit(s);
 }

@@ -66,8 +66,9 @@ struct vfio_wait {
 	uint32_t waiting; /* 0 or 1 */
 	uint16_t id, command;
 	uint32_t header_flags;
-	uint32_t flags;      /* of the unmap */
-	uint64_t iova, size; /* 0 and UINT64_MAX: everything */
+	uint32_t reply_len;
+	uint64_t iova, size; /* 0 and UINT64_MAX: everything; size 0: nobody asked for a wait */
+	uint8_t reply[24];   /* payload of the answer */
 };
 
 /* Copied for every transaction. Followed by the MSI-X table and the device's half. */
@@ -192,6 +193,9 @@ void vfio_complain(struct vfio_server *s, enum vfio_complaint what, const char *
 void vfio_set_faulty(struct vfio_server *s, const char *text); /* in a transaction */
 /* Back to power-on values, inside a transaction. */
 void vfio_reset(struct vfio_server *s, enum umdev_reset why);
+/* The same for one who is told when it is done: the command is answered (VFIO_LATER) when nothing
+ * of before is in flight any more. */
+void vfio_reset_and_wait(struct vfio_server *s, enum umdev_reset why);
 
 /* ---- command.c ---- */
 

@@ -67,7 +67,6 @@ static int prepare_unmap(struct vfio_server *s, const struct vuser_dma_unmap *m)
 
 int vfio_dma_unmap(struct vfio_server *s, struct vfio_request *rq)
 {
-	struct vfio_wait *wait = &s->half->wait;
 	struct vuser_dma_unmap m;
 	bool all;
 	int r;
@@ -81,9 +80,9 @@ int vfio_dma_unmap(struct vfio_server *s, struct vfio_request *rq)
 	r = all ? dma_prepare_unmap_all(s->dma, &s->effects->dma) : prepare_unmap(s, &m);
 	if (r < 0)
 		return r;
-	*wait = (struct vfio_wait){ .flags = m.flags,
-				    .iova = m.iova,
-				    .size = all ? UINT64_MAX : m.size };
+	s->half->wait = (struct vfio_wait){ .iova = m.iova, .size = all ? UINT64_MAX : m.size };
+	m.argsz = 24;
+	vuser_put_dma_unmap(&rq->reply, &m);
 	return VFIO_LATER;
 }
 

@@ -264,7 +264,7 @@ void pci_write(struct vfio_server *s, uint64_t offset, uint32_t len, const uint8
 	reset = flr >= offset && flr - offset < len && flr < VFIO_CONFIG &&
 		in[flr - offset] & PCI_EXP_DEVCTL_BCR_FLR >> 8;
 	if (reset || (asleep && !pci_is_asleep(s))) {
-		vfio_reset(s, UMDEV_RESET_FUNCTION);
+		vfio_reset_and_wait(s, UMDEV_RESET_FUNCTION);
 		return;
 	}
 	/* Turning messages off forgets those that are pending. */

@@ -258,6 +258,13 @@ static uint32_t write_region(struct vfio_server *s, const struct vuser_access *a
 	return a->count;
 }
 
+/* A write is done when its effect is: after a reset of the function nothing of before may still
+ * write guest memory or the disk. */
+static int answer_write(const struct vfio_server *s)
+{
+	return s->half->wait.size ? VFIO_LATER : 0;
+}
+
 int vfio_region_write(struct vfio_server *s, struct vfio_request *rq)
 {
 	struct vuser_access a;
@@ -269,7 +276,7 @@ int vfio_region_write(struct vfio_server *s, struct vfio_request *rq)
 		return VFIO_MORE;
 	a.data = NULL;
 	vuser_put_access(&rq->reply, &a);
-	return 0;
+	return answer_write(s);
 }
 
 /* All entries are judged before the first one is executed. */
@@ -304,5 +311,5 @@ int vfio_region_write_multi(struct vfio_server *s, struct vfio_request *rq)
 			return VFIO_MORE;
 	}
 	buf_put_u64(&rq->reply, count);
-	return 0;
+	return answer_write(s);
 }

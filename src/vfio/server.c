@@ -115,6 +115,12 @@ void vfio_reset(struct vfio_server *s, enum umdev_reset why)
 	s->dev->type->ops->reset(s->dev, why);
 }
 
+void vfio_reset_and_wait(struct vfio_server *s, enum umdev_reset why)
+{
+	vfio_reset(s, why);
+	s->half->wait = (struct vfio_wait){ .size = UINT64_MAX };
+}
+
 void vfio_set_faulty(struct vfio_server *s, const char *text)
 {
 	if (s->half->faulty)
@@ -182,7 +188,7 @@ static void closed(struct dma_quiesce *q, int status)
 	vfio_reset(s, UMDEV_RESET_CLOSE);
 	for (unsigned i = 0; i < UMDEV_DMA_MESSAGES; i++)
 		s->half->message[i].state = VFIO_MESSAGE_FREE;
-	s->half->wait.waiting = 0;
+	s->half->wait = (struct vfio_wait){ 0 };
 	s->half->progress = 0;
 	s->half->state = VFIO_CLOSED;
 	vfio_commit(s);

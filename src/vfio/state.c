@@ -150,9 +150,8 @@ static bool half_is_possible(const struct vfio_server *s, const struct vfio_half
 	}
 	return h->state <= VFIO_CLOSING && h->reported <= 1 + VFIO_CLOSE_FAULT &&
 	       (h->state != VFIO_CLOSING || h->reported) && h->wait.waiting <= 1 &&
-	       (!h->wait.waiting || h->wait.command == VUSER_DMA_UNMAP ||
-		h->wait.command == VUSER_RESET) &&
-	       h->client_fds <= VFIO_MAX_FDS && pci_config_is_possible(&s->pci, h->config);
+	       h->wait.reply_len <= sizeof(h->wait.reply) && h->client_fds <= VFIO_MAX_FDS &&
+	       pci_config_is_possible(&s->pci, h->config);
 }
 
 int vfio_state_check(struct vfio_server *s, size_t size)

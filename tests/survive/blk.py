@@ -28,7 +28,7 @@ BLOCKS, SQ, CQ, ENTRIES, VECTOR, TAIL, HEAD, DONE, ERROR = (
     0x00, 0x08, 0x10, 0x18, 0x1c, 0x20, 0x24, 0x28, 0x2c)
 READ, WRITE, FLUSH = 1, 2, 3
 BLOCK, DEPTH, MAX_BLOCKS = 4096, 64, 32
-BAR_REGS, CONFIG_COMMAND, MSIX = 0, 4, 2
+BAR_REGS, CONFIG, CONFIG_COMMAND, MSIX = 0, 7, 4, 2
 RINGS_IOVA, DATA_IOVA = 0x1000_0000, 0x1_0000_0000
 SLOT = MAX_BLOCKS * BLOCK
 DISK = 64 << 20
@@ -357,7 +357,8 @@ def read_all(d: Disk) -> None:
     d.ring()
 
 
-def taken_away(medium: str, rounds: int, kill: bool, take: Callable[[Disk], None]) -> None:
+def taken_away(medium: str, rounds: int, kill: bool, take: Callable[[Disk], None],
+               give: Callable[[Disk], None]) -> None:
     """Memory that was given back by `take` while 64 reads of it were under way changes no more."""
     with disk(medium) as d:
         fill_disk(d)
@@ -373,7 +374,7 @@ def taken_away(medium: str, rounds: int, kill: bool, take: Callable[[Disk], None
             t.check(d.data.map[:] == b"\xa5" * d.data.size, f"round {i}: memory changed later")
             if kill:
                 thread.join()
-            d.map_data()
+            give(d)
         d.check_all()
 
 
@@ -383,24 +384,54 @@ def unmap(d: Disk) -> None:
     t.equal(len(d.flying), 0, "requests that outlived the unmap of their memory")
 
 
-def reset(d: Disk) -> None:
+def reset_by_client(d: Disk) -> None:
     d.client.reset()
-    d.client.dma_unmap(DATA_IOVA, d.data.size)
-    d.start()
+
+
+FLR = (0x8000).to_bytes(2, "little")
+
+
+def device_control(d: Disk) -> int:
+    return d.client.capability(0x10) + 8
+
+
+def function_level_reset(d: Disk) -> None:
+    d.client.write(CONFIG, device_control(d), FLR)
+
+
+def function_level_reset_among_others(d: Disk) -> None:
+    """The write that resets is one of several in a message."""
+    d.client.write_multi([(CONFIG, 0x0c, b"\x10"), (CONFIG, device_control(d), FLR),
+                          (CONFIG, 0x3c, b"\x07")])
+    t.equal(d.client.config(0x0c, 1), 0, "a register that was written before the reset")
+    t.equal(d.client.config(0x3c, 1), 7, "a register that was written after the reset")
+
+
+def wake_up(d: Disk) -> None:
+    """From D3hot to D0: that resets, too."""
+    control = d.client.capability(1) + 4
+    d.client.set_config(control, 2, 3)
+    d.client.set_config(control, 2, 0)
+
+
+def start_again(d: Disk) -> None:
     t.equal(d.get(DONE), 0, "requests that ended after a reset")
+    d.start()
 
 
-def _add_taken(take: Callable[[Disk], None], kill: bool) -> None:
+def _add_taken(take: Callable[[Disk], None], give: Callable[[Disk], None], kill: bool) -> None:
     def run() -> None:
-        taken_away("direct", 25, kill, take)
+        taken_away("direct", 25 if kill else 10, kill, take, give)
     run.__name__ = f"{take.__name__}_waits_for_requests_in_flight" + \
         ("_also_over_kills" if kill else "")
     t.case(run, seconds=60)
 
 
-for _take in (unmap, reset):
+for _take, _give in ((unmap, Disk.map_data), (reset_by_client, start_again),
+                     (function_level_reset, start_again),
+                     (function_level_reset_among_others, start_again), (wake_up, start_again)):
     for _kill in (False, True):
-        _add_taken(_take, _kill)
+        _add_taken(_take, _give, _kill)
 
 
 # ---- the rest ----
