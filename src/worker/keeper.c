@@ -285,13 +285,13 @@ static void on_child(int signal)
 {
 }
 
-static int begin(struct keeper *k)
+static int begin(struct keeper *k, bool again)
 {
 	int error;
 
 	if (k->old_program_fd >= 0 && fstat(k->old_program_fd, &k->old_program))
 		k->old_program_fd = -1;
-	error = sandbox_enter_keeper(&k->sandbox);
+	error = sandbox_enter_keeper(&k->sandbox, again);
 	if (error) {
 		log_error("cannot close the sandbox: %s", strerror(-error));
 		return error;
@@ -310,13 +310,13 @@ static int begin(struct keeper *k)
 	return 0;
 }
 
-int keeper_run(struct worker_shared *shared, const char *program, int old_program_fd)
+int keeper_run(struct worker_shared *shared, const char *program, int old_program_fd, bool again)
 {
 	struct keeper k = { .shared = shared,
 			    .program = program,
 			    .old_program_fd = old_program_fd };
 
-	if (begin(&k)) {
+	if (begin(&k, again)) {
 		if (is_on_trial(&k))
 			go_back(&k);
 		return 1;

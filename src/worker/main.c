@@ -63,7 +63,7 @@ static int start(const char *program)
 		log_error("state memory: %s", strerror(-error));
 		return 1;
 	}
-	return keeper_run(shared, program, -1);
+	return keeper_run(shared, program, -1, false);
 }
 
 /* As a keeper starts us (restart.c). -1: it does not. */

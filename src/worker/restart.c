@@ -93,7 +93,7 @@ int restart_continue(const char *program, int old_program_fd)
 	}
 	shared->restart_error = 0;
 	shared->old_program_fd = old_program_fd;
-	return keeper_run(shared, program, old_program_fd);
+	return keeper_run(shared, program, old_program_fd, true);
 }
 
 int restart_gone_back(const char *program, int error)
@@ -107,5 +107,5 @@ int restart_gone_back(const char *program, int error)
 	}
 	shared->old_program_fd = -1; /* closed by the sweep */
 	shared->restart_error = error > 0 ? error : EIO;
-	return keeper_run(shared, program, -1);
+	return keeper_run(shared, program, -1, true);
 }

@@ -144,14 +144,14 @@ static int landlock_version(void)
 	return version > 0 ? (int)version : 0;
 }
 
-int sandbox_enter_keeper(struct sandbox *sandbox)
+int sandbox_enter_keeper(struct sandbox *sandbox, bool again)
 {
 	int error = sandbox_compile(sandbox);
 
 	if (error)
 		return error;
 	sandbox->landlock = landlock_version();
-	if (!enter_user_namespace())
+	if (!again && !enter_user_namespace())
 		log_debug("no user namespace: going on without");
 	if (!sandbox->landlock)
 		log_debug("no landlock: going on without");

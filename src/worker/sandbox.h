@@ -11,6 +11,7 @@
 
 #include <linux/filter.h>
 #include <seccomp.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 /* Builds for tests: the sanitizer's own needs are allowed. */
@@ -54,8 +55,9 @@ struct sandbox {
 
 /* Compiles the table. -errno; -E2BIG: it needs more instructions. */
 int sandbox_compile(struct sandbox *sandbox);
-/* The keeper's stage, once; compiles too. -errno: what cannot be done without. */
-int sandbox_enter_keeper(struct sandbox *sandbox);
+/* The keeper's stage; compiles too. again: this process entered it before, in another program: a
+ * user namespace in each would end at the 32nd. -errno: what cannot be done without. */
+int sandbox_enter_keeper(struct sandbox *sandbox, bool again);
 /* The worker's stages, in every life before it looks at anything that a client or the life before
  * it may have written. -errno: the life must end. */
 int sandbox_enter_worker(struct sandbox *sandbox);

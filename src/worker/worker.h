@@ -125,8 +125,9 @@ int worker_member_check(const struct worker_member_shared *m);
 int worker_state_open(int state_fd, struct worker_shared **ret);
 
 /* keeper.c: returns the exit status. program: its path, for a restart. old_program_fd: what it was
- * before, as long as that may be gone back to; -1: this is no trial. */
-int keeper_run(struct worker_shared *shared, const char *program, int old_program_fd);
+ * before, as long as that may be gone back to; -1: this is no trial. again: this process was the
+ * group's keeper before, in another program. */
+int keeper_run(struct worker_shared *shared, const char *program, int old_program_fd, bool again);
 
 /* restart.c: the keeper becomes another program; descriptors keep their numbers. Both return on
  * failure only. */

@@ -22,7 +22,7 @@ from lib.vfio_user import Client
 
 RBR = THR = 0
 FCR, MCR, LSR = 2, 4, 5
-RESTARTS = int(os.environ.get("UMDEV_RESTARTS", "10"))
+RESTARTS = int(os.environ.get("UMDEV_RESTARTS", "40"))
 
 
 @contextlib.contextmanager
@@ -65,6 +65,7 @@ def clients_lose_nothing_over_restarts() -> None:
         device = d.create("t0", "test-regs")
         load = Load(d, device)
         keeper = parent_of(worker_of(d, device))
+        namespace = os.readlink(f"/proc/{keeper}/ns/user")
         for _ in range(RESTARTS):
             i.install(program("umdev-worker"))
             t.check(not i.runs(keeper), "the file was not replaced")
@@ -72,6 +73,8 @@ def clients_lose_nothing_over_restarts() -> None:
             t.check(runs_installed(d, i, device), "the old program runs")
             t.equal(d.state_of(device), "connected", "state")
         t.equal(parent_of(worker_of(d, device)), keeper, "pid of the keeper")
+        # One in the other, they would end at the 32nd: the next program would have none.
+        t.equal(os.readlink(f"/proc/{keeper}/ns/user"), namespace, "user namespace")
         client = load.stop()
         t.fact(f"{RESTARTS} restarts, {load.accesses} accesses, 0 wrong; slowest answer "
                f"{client.slowest * 1000:.1f} ms")
