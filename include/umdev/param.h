@@ -7,8 +7,9 @@
  * parsed once, by the manager's core, into a struct umdev_value; both halves of a driver see only
  * typed values that passed every static check.
  *
- * Class-standard parameters (see docs/abi.md) have one meaning for all drivers of a class; what is
- * not standard is of class "vendor" and is shown under D/vendor/ by the same mechanism.
+ * A parameter that devices of a class have in common is listed by its id: what it is called, its
+ * type, unit and meaning are the core's (enum umdev_param_id), so that no two drivers can differ.
+ * Everything else is the driver's own and shown under D/vendor/ by the same mechanism.
  */
 #ifndef UMDEV_PARAM_H
 #define UMDEV_PARAM_H
@@ -40,6 +41,39 @@ enum umdev_param_writable {
 	UMDEV_W_LIVE,   /* always; a serving worker is asked first */
 };
 
+/*
+ * Parameters that mean the same for every driver, by class (docs/abi.md). The number is no part of
+ * any format; a hook tells parameters apart by it.
+ */
+enum umdev_param_id {
+	UMDEV_PARAM_VENDOR, /* none of these: the driver's own */
+	/* block and nvme; `capacity` also where a driver lets it grow while it is used */
+	UMDEV_PARAM_CAPACITY,  /* size: bytes of the disk */
+	UMDEV_PARAM_BLK_SIZE,  /* u32: bytes of a logical block */
+	UMDEV_PARAM_READ_ONLY, /* bool: the guest cannot write */
+	/* block */
+	UMDEV_PARAM_NUM_QUEUES, /* u32: request queues */
+	UMDEV_PARAM_SEG_MAX,    /* u32: most segments of one request */
+	/* block and net */
+	UMDEV_PARAM_DEVICE_FEATURES, /* u64: virtio feature bits that the device may offer */
+	/* nvme */
+	UMDEV_PARAM_NUM_IO_QUEUES, /* u32, never written: shows the value of aggregation */
+	/* net */
+	UMDEV_PARAM_MAC_ADDR, /* mac, private unless `public`: EADDRINUSE on a clash */
+	UMDEV_PARAM_MTU,      /* u32: largest frame without its header */
+	UMDEV_PARAM_MAX_VQP,  /* u32: most queue pairs */
+	/* serial */
+	UMDEV_PARAM_NUM_PORTS, /* u32, never written */
+	UMDEV_PARAM_BACKEND,   /* enum of the driver's choices: host end of the (first) port */
+	/* display */
+	UMDEV_PARAM_XRES, /* u32 */
+	UMDEV_PARAM_YRES, /* u32 */
+	UMDEV_PARAM_VRAM, /* size: video memory */
+	/* every class */
+	UMDEV_PARAM_NUMA_NODE, /* u32, never written */
+	UMDEV_PARAM_IDS,
+};
+
 struct umdev_value {
 	uint64_t u64;                /* U32 U64 BOOL MAC SIZE, and the index of an ENUM */
 	char text[UMDEV_VALUE_TEXT]; /* canonical text of every type, NUL-terminated */
@@ -48,8 +82,13 @@ struct umdev_value {
 /*
  * One parameter. Static and const; shared by all devices of the types that list it.
  * Numbers (min, max, step) are ignored for types that are not numeric.
+ *
+ * With an id, name, unit and type are left out; a description may say more than the standard one.
+ * Hooks are then given a completed copy, and compare ids; of a parameter of its own a driver gets
+ * what it listed.
  */
 struct umdev_param {
+	enum umdev_param_id id;     /* 0: the driver's own, shown under D/vendor/ */
 	const char *name;           /* [a-z][a-z0-9_]* */
 	const char *description;    /* one line */
 	const char *unit;           /* "bytes", "ports"; NULL: no unit file */
@@ -60,8 +99,8 @@ struct umdev_param {
 	enum umdev_param_type type;
 	enum umdev_param_writable writable;
 	bool required; /* connects are refused until it was set */
-	bool secret;   /* value file is 0600; never logged, never in `list` */
-	bool vendor;   /* not class-standard (docs/abi.md): shown under D/vendor/ */
+	bool secret; /* private: value file is 0600; never logged, told to those who may read it */
+	bool public; /* with an id: not private although it is by default */
 };
 
 #endif

@@ -49,8 +49,12 @@ struct umdev_type {
 		uint64_t cost, scale;
 	} pool[UMDEV_MAX_POOLS];
 	uint32_t max_aggregation; /* 0 or 1: no aggregation parameter */
-	bool p2p;                 /* devices have peer_to_peer_resource_uuid */
-	bool label;               /* devices have the `label` parameter (most do) */
+	/* A driver that cannot make a device smaller, or larger again: UMDEV_W_ONCE, UMDEV_W_FRESH.
+	 * 0: UMDEV_W_IDLE. */
+	enum umdev_param_writable aggregation_writable;
+	bool p2p;             /* devices have peer_to_peer_resource_uuid */
+	uint32_t max_members; /* with p2p, of a group that has one of these in it; 0: no limit */
+	bool label;           /* devices have the `label` parameter (most do) */
 };
 
 /*
@@ -131,6 +135,10 @@ const char *umdev_mdev_uuid(const struct umdev_mdev *mdev); /* 36 characters, lo
  * parameter changes next. */
 const struct umdev_value *umdev_mdev_param(const struct umdev_mdev *mdev, const char *name);
 const struct umdev_value *umdev_parent_param(const struct umdev_parent *parent, const char *name);
+
+/* In `mdev_create` only: the value of a numeric parameter that nobody writes (UMDEV_W_NEVER). 0,
+ * -ERANGE (its min, max, step), -ENOMEM. */
+int umdev_mdev_set_number(struct umdev_mdev *mdev, const char *name, uint64_t number);
 
 /* Descriptor of the device's directory ($RUN/dev/<uuid>), borrowed: for openat, symlinkat, ... The
  * directory goes with the device's binding to its driver: -1 (and NULL below) while not bound. */

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* The whole: fixed directories of the tree, and what parent halves may ask (umdev/parent.h). */
+#include <inttypes.h>
 #include <stdarg.h>
 #include <string.h>
 #include "base/err.h"
+#include "base/str.h"
 #include "core/private.h"
 
 /* Makes directory `name` in `parent`; after one failure (*error set) nothing any more. */
@@ -132,6 +134,20 @@ const struct umdev_value *umdev_mdev_param(const struct umdev_mdev *mdev, const 
 		if (strcmp(info->params[i]->name, name) == 0)
 			return mdev_param(mdev, i);
 	return NULL;
+}
+
+int umdev_mdev_set_number(struct umdev_mdev *mdev, const char *name, uint64_t number)
+{
+	int index = param_index(mdev->type->info, name);
+	struct umdev_value value = { .u64 = number };
+	int error;
+
+	assert(index >= 0 && !mdev->dir); /* in hooks->mdev_create only */
+	assert(mdev->type->info->params[index]->writable == UMDEV_W_NEVER);
+	assert(value_is_numeric(mdev->type->info->params[index]));
+	str_format(value.text, sizeof(value.text), "%" PRIu64, number);
+	error = value_check(mdev->type->info->params[index], &value);
+	return error ? error : param_keep(mdev, (unsigned)index, &value);
 }
 
 int umdev_mdev_dirfd(const struct umdev_mdev *mdev)

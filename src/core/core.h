@@ -70,8 +70,11 @@ struct core_type {
 	const struct umdev_param *params[CORE_MAX_PARAMS];
 	struct umdev_value *defaults; /* n_params of them, owned */
 	int label, aggregation, p2p;  /* index of these, or -1 */
-	bool has_mac;                 /* a parameter of type UMDEV_MAC: unique among all devices */
-	struct umdev_param aggregation_desc; /* max and unit differ per type */
+	int mirror;   /* index of num_io_queues, where it shows aggregation's value; or -1 */
+	bool has_mac; /* a parameter of type UMDEV_MAC: unique among all devices */
+	struct umdev_param *standard; /* completed copies of what the driver lists by id, owned */
+	struct umdev_param aggregation_desc; /* what differs per type ... */
+	char aggregation_text[160];          /* ... its description names what scales */
 	struct mdev_shape *shape; /* tree tables of it and its mdevs; core/mdev_attr.c; owned */
 };
 

@@ -9,51 +9,6 @@
 #include "base/str.h"
 #include "core/private.h"
 
-static const struct {
-	const char *class_name, *name;
-	enum umdev_param_type type;
-} standard[] = {
-	{ "block", "blk_size", UMDEV_U32 },
-	{ "block", "capacity", UMDEV_SIZE },
-	{ "block", "device_features", UMDEV_U64 },
-	{ "block", "num_queues", UMDEV_U32 },
-	{ "block", "read_only", UMDEV_BOOL },
-	{ "block", "seg_max", UMDEV_U32 },
-	{ "display", "vram", UMDEV_SIZE },
-	{ "display", "xres", UMDEV_U32 },
-	{ "display", "yres", UMDEV_U32 },
-	{ "net", "device_features", UMDEV_U64 },
-	{ "net", "mac_addr", UMDEV_MAC },
-	{ "net", "max_vqp", UMDEV_U32 },
-	{ "net", "mtu", UMDEV_U32 },
-	{ "nvme", "blk_size", UMDEV_U32 },
-	{ "nvme", "capacity", UMDEV_SIZE },
-	{ "nvme", "num_io_queues", UMDEV_U32 },
-	{ "nvme", "read_only", UMDEV_BOOL },
-	{ "serial", "backend", UMDEV_ENUM },
-	{ "serial", "num_ports", UMDEV_U32 },
-};
-
-/* Nothing is common to these: any name is theirs. */
-#define FREE_CLASS "misc"
-
-static bool is_class(const char *name)
-{
-	for (unsigned i = 0; i < sizeof(standard) / sizeof(standard[0]); i++)
-		if (strcmp(standard[i].class_name, name) == 0)
-			return true;
-	return strcmp(name, FREE_CLASS) == 0;
-}
-
-static bool is_standard(const char *class_name, const struct umdev_param *desc)
-{
-	for (unsigned i = 0; i < sizeof(standard) / sizeof(standard[0]); i++)
-		if (strcmp(standard[i].class_name, class_name) == 0 &&
-		    strcmp(standard[i].name, desc->name) == 0)
-			return standard[i].type == desc->type;
-	return strcmp(class_name, FREE_CLASS) == 0;
-}
-
 static bool is_param_name(const char *name)
 {
 	static const char letters[] = "abcdefghijklmnopqrstuvwxyz0123456789_";
@@ -93,28 +48,48 @@ static int check_param(const struct umdev_parent_driver *driver, const char *whe
 	return 0;
 }
 
-static int check_list(const struct umdev_parent_driver *driver, const char *where,
-		      const struct umdev_param *const *list, const char *const *taken)
+/* The n-th of a list, completed and right by itself. class_name NULL: of a parent's settings. */
+static int check_entry(const struct umdev_parent_driver *driver, const char *where,
+		       const char *class_name, const struct umdev_param *given,
+		       struct umdev_param *ret)
 {
-	unsigned n = 0;
+	int error;
 
-	for (; list && list[n]; n++) {
-		int error = check_param(driver, where, list[n]);
+	if (!class_name && given->id)
+		return err_set(-EINVAL, "%s: a setting of a parent has no id", where);
+	error = standard_complete(where, class_name, given, ret);
+	if (!error)
+		error = check_param(driver, where, ret);
+	if (!error && !ret->id && class_name && standard_has_name(class_name, ret->name))
+		return err_set(-EINVAL, "%s: %s is a name of class %s: list it by its id", where,
+			       ret->name, class_name);
+	return error;
+}
+
+static int check_list(const struct umdev_parent_driver *driver, const char *where,
+		      const char *class_name, const struct umdev_param *const *list,
+		      const char *const *taken)
+{
+	const char *names[CORE_MAX_PARAMS - CORE_OWN_PARAMS];
+	struct umdev_param desc;
+
+	for (unsigned n = 0; list && list[n]; n++) {
+		int error = check_entry(driver, where, class_name, list[n], &desc);
 
 		if (error < 0)
 			return error;
+		if (n == CORE_MAX_PARAMS - CORE_OWN_PARAMS)
+			return err_set(-EINVAL, "%s: more than %d parameters", where, n);
+		names[n] = desc.name;
 		for (unsigned i = 0; i < n; i++)
-			if (strcmp(list[i]->name, list[n]->name) == 0)
+			if (strcmp(names[i], desc.name) == 0)
 				return err_set(-EINVAL, "%s: parameter %s is listed twice", where,
-					       list[n]->name);
+					       desc.name);
 		for (unsigned i = 0; taken[i]; i++)
-			if (strcmp(taken[i], list[n]->name) == 0)
+			if (strcmp(taken[i], desc.name) == 0)
 				return err_set(-EINVAL, "%s: parameter %s is the core's", where,
-					       list[n]->name);
+					       desc.name);
 	}
-	if (n > CORE_MAX_PARAMS - CORE_OWN_PARAMS)
-		return err_set(-EINVAL, "%s: more than %d parameters", where,
-			       CORE_MAX_PARAMS - CORE_OWN_PARAMS);
 	return 0;
 }
 
@@ -141,6 +116,10 @@ static int check_costs(const struct umdev_parent_driver *driver, const struct um
 	if (type->max_aggregation > 1 && !scales)
 		return err_set(-EINVAL, "%s-%s: aggregation takes no units of any pool",
 			       driver->name, type->name);
+	if (type->aggregation_writable == UMDEV_W_CREATE ||
+	    type->aggregation_writable == UMDEV_W_LIVE)
+		return err_set(-EINVAL, "%s-%s: aggregation is once, fresh or idle", driver->name,
+			       type->name);
 	return 0;
 }
 
@@ -155,21 +134,10 @@ static int check_type(const struct umdev_parent_driver *driver, const struct umd
 	if (str_format(where, sizeof(where), "%s-%s", driver->name, type->name) + 1 >=
 	    sizeof(where))
 		return err_set(-EINVAL, "%s: the name is too long", where);
-	if (!type->device_api || !type->class_name || !is_class(type->class_name))
+	if (!type->device_api || !type->class_name || !standard_is_class(type->class_name))
 		return err_set(-EINVAL, "%s: no device_api, or no class that there is", where);
-	error = check_list(driver, where, type->params, own);
-	if (!error)
-		error = check_costs(driver, type);
-	for (unsigned i = 0; !error && type->params && type->params[i]; i++) {
-		const struct umdev_param *desc = type->params[i];
-
-		if (!desc->vendor && !is_standard(type->class_name, desc))
-			error = err_set(-EINVAL,
-					"%s: %s is not a parameter of class %s (of that "
-					"type): make it a vendor parameter",
-					where, desc->name, type->class_name);
-	}
-	return error;
+	error = check_list(driver, where, type->class_name, type->params, own);
+	return error ? error : check_costs(driver, type);
 }
 
 int core_check_driver(const struct umdev_parent_driver *driver)
@@ -192,7 +160,7 @@ int core_check_driver(const struct umdev_parent_driver *driver)
 	if (driver->vendor_attrs && !driver->vendor_show)
 		return err_set(-EINVAL, "driver %s: vendor_attrs without vendor_show",
 			       driver->name);
-	error = check_list(driver, driver->name, driver->params, own);
+	error = check_list(driver, driver->name, NULL, driver->params, own);
 	for (const struct umdev_type *t = driver->types; !error && t->name; t++) {
 		error = check_type(driver, t);
 		for (const struct umdev_type *other = driver->types; !error && other < t; other++)

@@ -130,10 +130,27 @@ void group_leave(struct umdev_mdev *mdev)
 	group_remove(group, mdev);
 }
 
-int group_may_join(struct core *core, const struct umdev_parent *parent, const struct uuid *p2p)
+/* The most that a group may have with mdev in it. */
+static unsigned most_members(const struct mdev_group *group, const struct umdev_mdev *mdev)
 {
-	const struct mdev_group *group = group_find(core, p2p);
+	uint32_t most = mdev->type->desc->max_members;
 	const struct umdev_mdev *member;
+
+	list_for_each(member, &group->members, group_node) {
+		uint32_t its = member->type->desc->max_members;
+
+		if (its && (!most || its < most))
+			most = its;
+	}
+	return most && most < CORE_MAX_MEMBERS ? most : CORE_MAX_MEMBERS;
+}
+
+int group_may_join(const struct umdev_mdev *mdev, const struct uuid *p2p)
+{
+	const struct mdev_group *group = group_find(mdev->core, p2p);
+	const struct umdev_parent *parent = mdev->parent;
+	const struct umdev_mdev *member;
+	unsigned most;
 
 	if (!group)
 		return 0;
@@ -149,9 +166,10 @@ int group_may_join(struct core *core, const struct umdev_parent *parent, const s
 			       "parents the same p2p_domain",
 			       group->number, member->parent->p2p_domain, parent->name,
 			       parent->p2p_domain);
-	if (group->n_members >= CORE_MAX_MEMBERS)
-		return err_set(-ENOSPC, "group %u has %u members, the most a group can have",
-			       group->number, group->n_members);
+	most = most_members(group, mdev);
+	if (group->n_members >= most)
+		return err_set(-ENOSPC, "group %u has %u devices; with %s in it it can have %u",
+			       group->number, group->n_members, mdev->type->info->name, most);
 	return 0;
 }
 

@@ -40,9 +40,9 @@ struct mdev_group {
 int group_enter(struct umdev_mdev *mdev, uint32_t number);
 /* Takes mdev out; the group goes with its last member. No-op when it is in none. */
 void group_leave(struct umdev_mdev *mdev);
-/* Would a device of parent be let into the group of this value? 0 when there is none yet;
- * -EBUSY in use, -EXDEV another p2p_domain, -ENOSPC CORE_MAX_MEMBERS. */
-int group_may_join(struct core *core, const struct umdev_parent *parent, const struct uuid *p2p);
+/* Would mdev be let into the group of this value? 0 when there is none yet; -EBUSY in use, -EXDEV
+ * another p2p_domain, -ENOSPC CORE_MAX_MEMBERS or the max_members of a type. */
+int group_may_join(const struct umdev_mdev *mdev, const struct uuid *p2p);
 /* Moves mdev (bound, its own group idle) to the group of that value. 0 / -errno, nothing moved. */
 int group_move(struct umdev_mdev *mdev, const struct uuid *p2p);
 /* A member is served. */

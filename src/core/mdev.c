@@ -255,15 +255,13 @@ static int choose_p2p(struct umdev_mdev *mdev)
 		return 0;
 	if (mdev->params[index]) {
 		uuid_parse(mdev->params[index]->text, UUID_TEXT - 1, &uuid);
-		return group_may_join(mdev->core, mdev->parent, &uuid);
+		return group_may_join(mdev, &uuid);
 	}
 	error = uuid_random(&uuid);
 	if (error < 0)
 		return error;
 	uuid_format(&uuid, value.text);
-	error = param_store(mdev, (unsigned)index, &value);
-	mdev->params_set &= ~(UINT32_C(1) << index);
-	return error;
+	return param_keep(mdev, (unsigned)index, &value);
 }
 
 static int check_settings(struct umdev_mdev *mdev)
@@ -501,7 +499,7 @@ int mdev_bind(struct umdev_mdev *mdev)
 		return err_set(-EBUSY, "%s is bound already", mdev->uuid_text);
 	if (index >= 0) {
 		uuid_parse(mdev_param(mdev, (unsigned)index)->text, UUID_TEXT - 1, &p2p);
-		error = group_may_join(mdev->core, mdev->parent, &p2p);
+		error = group_may_join(mdev, &p2p);
 	}
 	if (!error)
 		error = start_listening(mdev);

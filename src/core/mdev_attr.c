@@ -397,7 +397,8 @@ static void build_params(struct mdev_shape *shape, const struct core_type *info)
 
 	for (unsigned i = 0; i < info->n_params; i++) {
 		const struct umdev_param *desc = info->params[i];
-		struct tree_group **group = desc->vendor ? &vendor_group : &class_group;
+		bool own = !desc->id && i >= info->n_standard;
+		struct tree_group **group = own ? &vendor_group : &class_group;
 
 		param_dir_init(&shape->device_dirs[i], desc, i, false);
 		param_dir_init(&shape->type_dirs[i], desc, i, true);

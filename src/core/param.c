@@ -16,9 +16,13 @@
 
 const struct umdev_value *mdev_param(const struct umdev_mdev *mdev, unsigned index)
 {
-	const struct umdev_value *own = mdev->params[index];
+	const struct core_type *info = mdev->type->info;
+	const struct umdev_value *own;
 
-	return own ? own : &mdev->type->info->defaults[index];
+	if ((int)index == info->mirror)
+		index = (unsigned)info->aggregation;
+	own = mdev->params[index];
+	return own ? own : &info->defaults[index];
 }
 
 static int unknown_param(const struct core_type *type, const char *name)
@@ -63,15 +67,22 @@ static int param_reserve(struct umdev_mdev *mdev, unsigned index)
 	return 0;
 }
 
-int param_store(struct umdev_mdev *mdev, unsigned index, const struct umdev_value *value)
+int param_keep(struct umdev_mdev *mdev, unsigned index, const struct umdev_value *value)
 {
 	int error = param_reserve(mdev, index);
 
-	if (error < 0)
-		return error;
-	*mdev->params[index] = *value;
-	mdev->params_set |= UINT32_C(1) << index;
-	return 0;
+	if (!error)
+		*mdev->params[index] = *value;
+	return error;
+}
+
+int param_store(struct umdev_mdev *mdev, unsigned index, const struct umdev_value *value)
+{
+	int error = param_keep(mdev, index, value);
+
+	if (!error)
+		mdev->params_set |= UINT32_C(1) << index;
+	return error;
 }
 
 static bool is_set(const struct umdev_mdev *mdev, unsigned index)
@@ -118,7 +129,7 @@ static int check_group(struct umdev_mdev *mdev, const struct uuid *p2p)
 	if (mdev->group && group_in_use(mdev->group))
 		return err_set(-EBUSY, "%s: a device of its group is in use; disconnect it first",
 			       mdev->uuid_text);
-	return group_may_join(mdev->core, mdev->parent, p2p);
+	return group_may_join(mdev, p2p);
 }
 
 static bool has_mac(const struct umdev_mdev *mdev, uint64_t mac)
@@ -144,8 +155,8 @@ int param_check_unique(const struct umdev_mdev *mdev, unsigned index,
 	list_for_each(parent, &mdev->core->parents, node)
 		list_for_each(other, &parent->mdevs, parent_node)
 			if (other != mdev && has_mac(other, value->u64))
-				return err_set(-EADDRINUSE, "%s: %s is the address of %s",
-					       desc->name, value->text, other->uuid_text);
+				return err_set(-EADDRINUSE, "%s: it is the address of %s",
+					       desc->name, other->uuid_text);
 	return 0;
 }
 

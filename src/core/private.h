@@ -31,6 +31,16 @@ int pool_cost(const struct core_type *info, const struct umdev_mdev *mdev, int i
 int pool_change(struct umdev_parent *parent, const struct pool_units *from,
 		const struct pool_units *to);
 
+/* ---- standard.c ---- */
+
+bool standard_is_class(const char *name);
+/* Does a standard parameter of that class have this name? */
+bool standard_has_name(const char *class_name, const char *name);
+/* What a driver listed, with what its id stands for. 0 / -EINVAL: not of this class, or the driver
+ * says itself what is not its to say; where: for the message. */
+int standard_complete(const char *where, const char *class_name, const struct umdev_param *given,
+		      struct umdev_param *ret);
+
 /* ---- type.c ---- */
 
 int core_types_init(struct core *core); /* 0 / -ENOMEM */
@@ -56,6 +66,8 @@ int spec_parse(const struct mdev_type *type, const char *text, size_t len, struc
 /* ---- param.c ---- */
 
 /* Keeps a copy of value as the current one. 0 / -ENOMEM. */
+int param_keep(struct umdev_mdev *mdev, unsigned index, const struct umdev_value *value);
+/* As param_keep, and notes that it was given. */
 int param_store(struct umdev_mdev *mdev, unsigned index, const struct umdev_value *value);
 /* -EADDRINUSE: another device has this address. */
 int param_check_unique(const struct umdev_mdev *mdev, unsigned index,

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Types: a driver's tables completed with the parameters that belong to the core. */
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/err.h"
@@ -25,7 +26,6 @@ static const struct umdev_param p2p_desc = {
 
 static const struct umdev_param aggregation_desc = {
 	.name = "aggregation",
-	.description = "how many instances of the type this one device is made of",
 	.def = "1",
 	.min = 1,
 	.type = UMDEV_U32,
@@ -40,26 +40,73 @@ static int add_param(struct core_type *info, const struct umdev_param *desc)
 	return (int)info->n_params++;
 }
 
+/* "how many instances ...; each takes 4 queue-pairs, 16 megabytes": what more of it costs. */
+static void describe_aggregation(struct core_type *info)
+{
+	char *text = info->aggregation_text;
+	size_t size = sizeof(info->aggregation_text);
+	size_t at = str_format(text, size, "how many instances of the type this device is made of");
+
+	for (unsigned p = 0, n = 0; p < UMDEV_MAX_POOLS; p++)
+		if (info->desc->pool[p].scale)
+			at += str_format(text + at, size - at, "%s%" PRIu64 " %s",
+					 n++ ? ", " : "; each one more takes ",
+					 info->desc->pool[p].scale, info->driver->pools[p].name);
+}
+
 static void add_aggregation(struct core_type *info)
 {
-	info->aggregation_desc = aggregation_desc;
-	info->aggregation_desc.max = info->desc->max_aggregation;
+	struct umdev_param *desc = &info->aggregation_desc;
+
+	*desc = aggregation_desc;
+	describe_aggregation(info);
+	desc->description = info->aggregation_text;
+	desc->max = info->desc->max_aggregation;
+	if (info->desc->aggregation_writable)
+		desc->writable = info->desc->aggregation_writable;
 	for (unsigned p = UMDEV_MAX_POOLS; p-- > 0;)
 		if (info->desc->pool[p].scale)
-			info->aggregation_desc.pool = info->driver->pools[p].name;
-	info->aggregation_desc.unit = info->aggregation_desc.pool;
-	info->aggregation = add_param(info, &info->aggregation_desc);
+			desc->pool = info->driver->pools[p].name;
+	desc->unit = desc->pool;
+	info->aggregation = add_param(info, desc);
+}
+
+/* What the driver lists. core_check_driver went through it. */
+static int add_listed(struct core_type *info, const struct umdev_param *const *list)
+{
+	unsigned n = 0;
+
+	while (list && list[n])
+		n++;
+	info->standard = calloc(n + 1, sizeof(*info->standard));
+	if (!info->standard)
+		return -ENOMEM;
+	for (unsigned i = 0; i < n; i++) {
+		struct umdev_param *copy = &info->standard[i];
+		int error = standard_complete(info->name, info->desc->class_name, list[i], copy);
+
+		assert(error == 0);
+		if (copy->id == UMDEV_PARAM_NUM_IO_QUEUES && info->aggregation >= 0) {
+			copy->def = aggregation_desc.def;
+			copy->min = aggregation_desc.min;
+			copy->max = info->desc->max_aggregation;
+			info->mirror = (int)info->n_params;
+		}
+		/* Of its own the driver is given what it listed: it may compare pointers. */
+		add_param(info, copy->id ? copy : list[i]);
+	}
+	return 0;
 }
 
 static int type_init(struct core_type *info, const struct umdev_parent_driver *driver,
 		     const struct umdev_type *desc)
 {
-	const struct umdev_param *const *p = desc->params;
+	int error;
 
 	info->driver = driver;
 	info->desc = desc;
 	str_format(info->name, sizeof(info->name), "%s-%s", driver->name, desc->name);
-	info->label = info->aggregation = info->p2p = -1;
+	info->label = info->aggregation = info->p2p = info->mirror = -1;
 	if (desc->label)
 		info->label = add_param(info, &label_desc);
 	if (desc->max_aggregation > 1)
@@ -67,8 +114,9 @@ static int type_init(struct core_type *info, const struct umdev_parent_driver *d
 	if (desc->p2p)
 		info->p2p = add_param(info, &p2p_desc);
 	info->n_standard = info->n_params;
-	for (; p && *p; p++)
-		add_param(info, *p);
+	error = add_listed(info, desc->params);
+	if (error < 0)
+		return error;
 	info->defaults = calloc(info->n_params + 1, sizeof(*info->defaults));
 	if (!info->defaults)
 		return -ENOMEM;
@@ -100,6 +148,7 @@ void core_types_fini(struct core *core)
 	for (unsigned i = 0; i < core->n_types; i++) {
 		mdev_shape_free(core->types[i].shape);
 		free(core->types[i].defaults);
+		free(core->types[i].standard);
 	}
 	free(core->types);
 	core->types = NULL;

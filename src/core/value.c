@@ -197,14 +197,10 @@ static int check_choice(const struct umdev_param *desc, const struct umdev_value
 	return err_set(-ERANGE, "%s: no choice '%s'. Choices:%s", desc->name, value->text, list);
 }
 
-int value_check(const struct umdev_param *desc, const struct umdev_value *value)
+static int check_number(const struct umdev_param *desc, const struct umdev_value *value)
 {
 	uint64_t max = value_max(desc);
 
-	if (desc->type == UMDEV_ENUM)
-		return check_choice(desc, value);
-	if (!value_is_numeric(desc))
-		return 0;
 	if (value->u64 < desc->min || value->u64 > max)
 		return err_set(-ERANGE, "%s: %" PRIu64 " is not in %" PRIu64 " .. %" PRIu64,
 			       desc->name, value->u64, desc->min, max);
@@ -213,6 +209,21 @@ int value_check(const struct umdev_param *desc, const struct umdev_value *value)
 			       "%s: %" PRIu64 " is not %" PRIu64 " plus a multiple of %" PRIu64,
 			       desc->name, value->u64, desc->min, desc->step);
 	return 0;
+}
+
+int value_check(const struct umdev_param *desc, const struct umdev_value *value)
+{
+	int error = 0;
+
+	if (desc->type == UMDEV_ENUM)
+		error = check_choice(desc, value);
+	else if (value_is_numeric(desc))
+		error = check_number(desc, value);
+	if (error < 0 && desc->secret) {
+		err_clear(); /* the line quotes the value */
+		return err_set(error, "%s: not a value that it may have", desc->name);
+	}
+	return error;
 }
 
 int param_parse(const struct umdev_param *desc, const char *text, size_t len,

@@ -13,6 +13,7 @@ PLUGIN_OTHER_HALF(umdev_mdev_dirfd);
 PLUGIN_OTHER_HALF(umdev_mdev_param);
 PLUGIN_OTHER_HALF(umdev_mdev_parent);
 PLUGIN_OTHER_HALF(umdev_mdev_priv);
+PLUGIN_OTHER_HALF(umdev_mdev_set_number);
 PLUGIN_OTHER_HALF(umdev_mdev_set_priv);
 PLUGIN_OTHER_HALF(umdev_mdev_type);
 PLUGIN_OTHER_HALF(umdev_mdev_uuid);

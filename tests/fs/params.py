@@ -56,7 +56,7 @@ def client(d: Daemon) -> Iterator[Client]:
 def a_live_change_reaches_the_device_that_is_used() -> None:
     with parent() as (d, kind):
         t.equal(write_result(kind / "create", UUID), "36", "create")
-        gain, color = device(d) / "mdev/gain/value", device(d) / "vendor/color/value"
+        gain, color = device(d) / "vendor/gain/value", device(d) / "vendor/color/value"
         with client(d) as c:
             t.equal(register(c, GAIN), 1, "the default")
             t.equal(write_result(gain, "0x10\n"), "5", "a change")
@@ -72,7 +72,7 @@ def a_live_change_reaches_the_device_that_is_used() -> None:
 def a_refusal_by_either_half_keeps_the_value() -> None:
     with parent() as (d, kind):
         t.equal(write_result(kind / "create", UUID), "36", "create")
-        gain = device(d) / "mdev/gain/value"
+        gain = device(d) / "vendor/gain/value"
         with client(d) as c:
             for text, error in ((PARENT_REFUSES, "EDOM"), (DEVICE_REFUSES, "ERANGE"),
                                 ("101", "ERANGE"), ("loud", "EINVAL"), ("-1", "EINVAL")):
@@ -86,7 +86,7 @@ def a_refusal_by_either_half_keeps_the_value() -> None:
 def an_idle_parameter_waits_for_the_client_to_leave() -> None:
     with parent() as (d, kind):
         t.equal(write_result(kind / "create", UUID), "36", "create")
-        note, units = device(d) / "mdev/note/value", device(d) / "mdev/aggregation/value"
+        note, units = device(d) / "vendor/note/value", device(d) / "mdev/aggregation/value"
         with client(d) as c:
             t.equal(write_result(note, "now"), "EBUSY", "while it is used")
             t.equal(write_result(units, "3"), "EBUSY", "aggregation while it is used")

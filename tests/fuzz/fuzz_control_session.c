@@ -74,7 +74,7 @@ static const char *const words[] = {
 	"/class/mdev_bus/p/mdev_supported_types/test-regs/create",
 	"/class/mdev_bus/q/mdev_supported_types/mtty-2/create",
 	"/bus/mdev/devices/" UUID_A "/remove",
-	"/bus/mdev/devices/" UUID_A "/mdev/gain/value",
+	"/bus/mdev/devices/" UUID_A "/vendor/gain/value",
 	"/bus/mdev/devices",
 	"/bus/mdev/drivers/vfio_mdev/unbind",
 	"/bus/mdev/devices/" UUID_B,

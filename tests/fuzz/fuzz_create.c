@@ -17,7 +17,7 @@ static const struct umdev_param params[] = {
 	{ .name = "mac", .type = UMDEV_MAC, .writable = UMDEV_W_ONCE },
 	{ .name = "tag", .type = UMDEV_UUID, .writable = UMDEV_W_FRESH },
 	{ .name = "colour", .type = UMDEV_ENUM, .choices = colours, .writable = UMDEV_W_IDLE },
-	{ .name = "text", .type = UMDEV_STRING, .writable = UMDEV_W_IDLE, .vendor = true },
+	{ .name = "text", .type = UMDEV_STRING, .writable = UMDEV_W_IDLE },
 };
 
 static const struct umdev_param *const list[] = { &params[0], &params[1], &params[2], &params[3],

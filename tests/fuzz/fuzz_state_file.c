@@ -15,7 +15,7 @@ static const struct umdev_param params[] = {
 	{ .name = "gain", .type = UMDEV_U32, .max = 100, .writable = UMDEV_W_LIVE },
 	{ .name = "size", .type = UMDEV_SIZE, .pool = "bytes", .writable = UMDEV_W_LIVE },
 	{ .name = "mac", .type = UMDEV_MAC, .writable = UMDEV_W_ONCE },
-	{ .name = "text", .type = UMDEV_STRING, .writable = UMDEV_W_IDLE, .vendor = true },
+	{ .name = "text", .type = UMDEV_STRING, .writable = UMDEV_W_IDLE },
 };
 
 static const struct umdev_param *const list[] = { &params[0], &params[1], &params[2], &params[3],

@@ -67,7 +67,7 @@ def auto_ones_are_started_in_order_with_their_attributes() -> None:
                                      ("mdev/backend/value", "file")))
         define(h, "b", name(3), auto("mtty-1", start="manual"))
         define(h, "a", name(4), auto("test-regs"))
-        define(h, "a", name(2), auto("test-regs", ("mdev/gain/value", "7")))
+        define(h, "a", name(2), auto("test-regs", ("vendor/gain/value", "7")))
         define(h, "scripts.d", "notify", "#!/bin/sh")
         with h as d:
             t.equal(list(devices(d)), [name(2), name(4), name(1)], "devices")
@@ -145,7 +145,7 @@ def a_file_that_cannot_be_used_is_named_with_line_and_reason() -> None:
 def what_is_there_is_left_as_it_is() -> None:
     """Killed: the devices are back with their values. Stopped for good: they are made anew."""
     with host() as h:
-        define(h, "t0", name(1), auto("test-regs", ("mdev/gain/value", "7")))
+        define(h, "t0", name(1), auto("test-regs", ("vendor/gain/value", "7")))
         with h as d:
             d.umdev("set", name(1), "gain=9")
             d.kill()
@@ -169,10 +169,10 @@ def a_store_that_is_answered_later_is_awaited() -> None:
             with d.varlink() as v:
                 other = v.call("Create", parent="t0", type="test-regs", settings=[])["uuid"]
             with Client(d.socket(other)) as c:
-                path = f"subsystem/devices/{other}/mdev/gain/value"
+                path = f"subsystem/devices/{other}/vendor/gain/value"
                 define(d, "t0", name(1), auto("test-regs", (path, "5"), ("mdev/label/value", "x")))
                 define(d, "t0", name(2),
-                       auto("test-regs", ("mdev/gain/value", "3"), (path, "1000000")))
+                       auto("test-regs", ("vendor/gain/value", "3"), (path, "1000000")))
                 define(d, "t0", name(3), auto("test-regs"))
                 d.kill()
                 d.start()

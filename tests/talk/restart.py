@@ -129,7 +129,7 @@ def changed_modes_and_owners_of_the_tree_are_kept_as_long_as_what_they_belong_to
         device = d.create("t0", "test-regs")
         create = d.sys / "class/mdev_bus/t0/mdev_supported_types/test-regs/create"
         remove = d.sys / "bus/mdev/devices" / device / "remove"
-        gain = d.sys / "bus/mdev/devices" / device / "mdev/gain/value"
+        gain = d.sys / "bus/mdev/devices" / device / "vendor/gain/value"
         os.chmod(create, 0o222)
         os.chmod(remove, 0o220)
         if os.geteuid() == 0:

@@ -26,6 +26,7 @@ from lib.varlink import VarlinkError
 from lib.vfio_user import Client, Ram
 
 PARENT, DEVICE = "minimal_parent.c", "minimal_device.c"
+ABI = int(re.findall(r"#define UMDEV_ABI (\d+)", (t.ROOT / "include/umdev/abi.h").read_text())[0])
 SCRATCH, COUNTER, INTX_LIMIT = 0, 4, 8  # minimal
 # dma-engine, as dma_engine.h has it
 LIMIT, LENGTH, SOURCE, TARGET, COMMAND, STATUS, ENDED = 0, 4, 8, 0x10, 0x18, 0x1c, 0x20
@@ -393,7 +394,8 @@ def bad_files(s: Sdk, folder: Path) -> dict[str, tuple[str, ...]]:
     os.mkfifo(folder / "fifo.so")
     (folder / "nowhere.so").symlink_to("/nonexistent")
     return {
-        "abi.so": (" 7,", " 1:"), "abi-device.so": (" 7,", " 1:", "umdev_device_driver"),
+        "abi.so": (f" {ABI + 6},", f" {ABI}:"),
+        "abi-device.so": (f" {ABI + 6},", f" {ABI}:", "umdev_device_driver"),
         "no-device.so": ("umdev_device_driver",), "no-parent.so": ("umdev_parent_driver",),
         "no-half.so": ("'1'", "device half"), "names.so": ("'minimal'",),
         "taken.so": ("'mtty'", "built in"), "tables.so": ("minimal-1", "class"),

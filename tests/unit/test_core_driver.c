@@ -8,7 +8,7 @@
 
 static const char *const choices[] = { "a", "b", NULL };
 
-static const struct umdev_param good = { .name = "capacity", .type = UMDEV_SIZE, .pool = "bytes" };
+static const struct umdev_param good = { .id = UMDEV_PARAM_CAPACITY, .pool = "bytes" };
 static const struct umdev_param *const good_list[] = { &good, NULL };
 static const struct umdev_pool pools[] = { { "bytes", 100 }, { 0 } };
 
@@ -64,7 +64,7 @@ static void tables_of_drivers_are_judged(void **state)
 	refuse(&t, "no types");
 	t.types[1] = t.types[0];
 	refuse(&t, "twice");
-	t.param.name = NULL;
+	t.param = (struct umdev_param){ 0 };
 	refuse(&t, "parameter name");
 	t.driver.vendor_attrs = vendor;
 	refuse(&t, "vendor_show");
@@ -83,6 +83,9 @@ static void tables_of_drivers_are_judged(void **state)
 	t.types[0].max_aggregation = 2;
 	t.types[0].pool[0].scale = 0;
 	refuse(&t, "aggregation");
+	t.types[0].max_aggregation = 2;
+	t.types[0].aggregation_writable = UMDEV_W_LIVE;
+	refuse(&t, "once, fresh or idle");
 }
 
 static void parameters_of_drivers_are_judged(void **state)
@@ -90,36 +93,60 @@ static void parameters_of_drivers_are_judged(void **state)
 	struct tables t;
 
 	tables_init(&t);
-	t.param.name = "Capacity";
+	t.param = (struct umdev_param){ .name = "Sectors" };
 	refuse(&t, "no parameter name");
-	t.param.name = "sectors";
-	refuse(&t, "vendor parameter");
-	t.param.type = UMDEV_U64;
-	refuse(&t, "vendor parameter");
-	t.param.name = "label";
+	t.param = (struct umdev_param){ .name = "label", .type = UMDEV_STRING };
 	refuse(&t, "the core's");
 	t.param.pool = "rabbits";
 	refuse(&t, "no such pool");
-	t.param.type = UMDEV_STRING;
+	t.param = (struct umdev_param){ .name = "s", .type = UMDEV_STRING, .pool = "bytes" };
 	refuse(&t, "is no number");
 	t.param.def = "1X";
 	refuse(&t, "default");
 	t.param.max = 10;
 	t.param.def = "11";
 	refuse(&t, "default");
-	t.param = (struct umdev_param){ .name = "e", .type = UMDEV_ENUM, .vendor = true };
+	t.param = (struct umdev_param){ .name = "e", .type = UMDEV_ENUM };
 	refuse(&t, "no choices");
-	t.param = (struct umdev_param){
-		.name = "e", .type = UMDEV_ENUM, .vendor = true, .choices = choices
-	};
+	t.param = (struct umdev_param){ .name = "e", .type = UMDEV_ENUM, .choices = choices };
 	assert_int_equal(core_check_driver(&t.driver), 0);
 	t.list[1] = &t.param;
 	refuse(&t, "twice");
 	t.driver.params = good_list;
+	refuse(&t, "has no id");
+	t.param = (struct umdev_param){ .name = "bytes", .type = UMDEV_SIZE };
+	t.driver.params = t.list;
 	assert_int_equal(core_check_driver(&t.driver), 0);
 	t.param = (struct umdev_param){ .name = "remove" };
 	t.driver.params = t.list;
 	refuse(&t, "the core's");
+}
+
+/* Name, type, unit and meaning of a standard parameter are not the driver's. */
+static void standard_parameters_are_listed_by_id_only(void **state)
+{
+	struct tables t;
+
+	tables_init(&t);
+	t.param.name = "capacity";
+	refuse(&t, "not the driver's");
+	t.param.unit = "sectors";
+	refuse(&t, "not the driver's");
+	t.param.type = UMDEV_U64;
+	refuse(&t, "not the driver's");
+	t.param = (struct umdev_param){ .name = "capacity", .type = UMDEV_SIZE };
+	refuse(&t, "by its id");
+	t.param = (struct umdev_param){ .id = UMDEV_PARAM_MTU };
+	refuse(&t, "parameter mtu (id 9) is not one of class block");
+	t.param.id = UMDEV_PARAM_IDS;
+	refuse(&t, "is not one of class block");
+	t.param = (struct umdev_param){ .id = UMDEV_PARAM_NUMA_NODE, .writable = UMDEV_W_IDLE };
+	refuse(&t, "numa_node is never written");
+	t.list[1] = &t.param;
+	refuse(&t, "capacity is listed twice");
+	/* The name of another class is anybody's. */
+	t.param = (struct umdev_param){ .name = "mtu" };
+	assert_int_equal(core_check_driver(&t.driver), 0);
 }
 
 static void too_many_parameters_are_refused(void **state)
@@ -131,7 +158,7 @@ static void too_many_parameters_are_refused(void **state)
 	tables_init(&t);
 	for (unsigned i = 0; i < CORE_MAX_PARAMS; i++) {
 		snprintf(names[i], sizeof(names[i]), "p%u", i);
-		many[i] = (struct umdev_param){ .name = names[i], .vendor = true };
+		many[i] = (struct umdev_param){ .name = names[i] };
 	}
 	for (unsigned i = 0; i < CORE_MAX_PARAMS - CORE_OWN_PARAMS; i++)
 		t.list[i] = &many[i];
@@ -179,6 +206,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(tables_of_drivers_are_judged),
 		cmocka_unit_test(parameters_of_drivers_are_judged),
+		cmocka_unit_test(standard_parameters_are_listed_by_id_only),
 		cmocka_unit_test(too_many_parameters_are_refused),
 		cmocka_unit_test(resources_are_owned_from_the_moment_they_are_added),
 	};

@@ -21,22 +21,22 @@ static const char *value(const struct umdev_mdev *mdev, const char *name)
 static void directories_describe_a_parameter(void **state)
 {
 	static const char *const want[][2] = {
-		{ "mdev/speed/value", "9600\n" },
-		{ "mdev/speed/type", "u32\n" },
-		{ "mdev/speed/min", "300\n" },
-		{ "mdev/speed/max", "115200\n" },
-		{ "mdev/speed/step", "300\n" },
-		{ "mdev/speed/default", "9600\n" },
-		{ "mdev/speed/unit", "bit/s\n" },
-		{ "mdev/speed/writable", "idle\n" },
-		{ "mdev/speed/required", "0\n" },
-		{ "mdev/speed/description", "bits per second\n" },
-		{ "mdev/speed/available", "ENOENT" },
-		{ "mdev/speed/choices", "ENOENT" },
-		{ "mdev/colour/choices", "red green blue\n" },
-		{ "mdev/colour/min", "ENOENT" },
-		{ "mdev/capacity/available", "65536\n" },
-		{ "mdev/capacity/max", "18446744073709551615\n" },
+		{ "vendor/speed/value", "9600\n" },
+		{ "vendor/speed/type", "u32\n" },
+		{ "vendor/speed/min", "300\n" },
+		{ "vendor/speed/max", "115200\n" },
+		{ "vendor/speed/step", "300\n" },
+		{ "vendor/speed/default", "9600\n" },
+		{ "vendor/speed/unit", "bit/s\n" },
+		{ "vendor/speed/writable", "idle\n" },
+		{ "vendor/speed/required", "0\n" },
+		{ "vendor/speed/description", "bits per second\n" },
+		{ "vendor/speed/available", "ENOENT" },
+		{ "vendor/speed/choices", "ENOENT" },
+		{ "vendor/colour/choices", "red green blue\n" },
+		{ "vendor/colour/min", "ENOENT" },
+		{ "vendor/capacity/available", "65536\n" },
+		{ "vendor/capacity/max", "18446744073709551615\n" },
 		{ "mdev/aggregation/value", "1\n" },
 		{ "mdev/aggregation/max", "8\n" },
 		{ "mdev/aggregation/unit", "units\n" },
@@ -84,12 +84,12 @@ static void modes_say_who_may_write(void **state)
 
 	add_plain_thing(f);
 	create(f, f->thing, "thing-full", UUID_A);
-	assert_int_equal(mode(f, DIR "mdev/speed/value"), 0644);
-	assert_int_equal(mode(f, DIR "mdev/num_ports/value"), 0444);
-	assert_int_equal(mode(f, DIR "mdev/read_only/value"), 0444);
-	assert_int_equal(mode(f, DIR "mdev/key/value"), 0600);
-	assert_int_equal(mode(f, DIR "mdev/speed/type"), 0444);
-	assert_int_equal(write_file(f, DIR "mdev/num_ports/value", "2"), -EACCES);
+	assert_int_equal(mode(f, DIR "vendor/speed/value"), 0644);
+	assert_int_equal(mode(f, DIR "vendor/num_ports/value"), 0444);
+	assert_int_equal(mode(f, DIR "vendor/read_only/value"), 0444);
+	assert_int_equal(mode(f, DIR "vendor/key/value"), 0600);
+	assert_int_equal(mode(f, DIR "vendor/speed/type"), 0444);
+	assert_int_equal(write_file(f, DIR "vendor/num_ports/value", "2"), -EACCES);
 	fixture_free(f);
 }
 
@@ -325,7 +325,7 @@ static void live_change_asks_the_worker(void **state)
 	mdev = create(f, f->thing, "thing-full", UUID_A);
 	core_connected(mdev, &qemu);
 	waiter_init(&w);
-	assert_int_equal(write_bytes(f, DIR "mdev/capacity/value", "16K", 3, &w.wait), TREE_LATER);
+	assert_int_equal(write_bytes(f, DIR "vendor/capacity/value", "16K", 3, &w.wait), TREE_LATER);
 	assert_int_equal(f->n_live, 1);
 	/* Units cover both values until the answer. */
 	assert_int_equal(f->thing->pools[1].used, 16384);

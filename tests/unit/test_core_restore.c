@@ -126,11 +126,11 @@ static void a_change_under_way_holds_its_units_until_it_is_answered(void **state
 	a.pending = (struct core_setting){ "capacity", "12K" };
 	mdev = restore(f->thing, "thing-full", &a);
 	assert_int_equal(f->thing->pools[1].used, 12288);
-	assert_string_equal(read_file(f, "bus/mdev/devices/" UUID_A "/mdev/capacity/value"),
+	assert_string_equal(read_file(f, "bus/mdev/devices/" UUID_A "/vendor/capacity/value"),
 			    "4096\n");
 	assert_int_equal(f->n_live, 0);
 	core_param_done(mdev, 0);
-	assert_string_equal(read_file(f, "bus/mdev/devices/" UUID_A "/mdev/capacity/value"),
+	assert_string_equal(read_file(f, "bus/mdev/devices/" UUID_A "/vendor/capacity/value"),
 			    "12288\n");
 	remove_idle(mdev);
 	mdev = restore(f->thing, "thing-full", &a);

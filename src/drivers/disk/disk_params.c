@@ -12,29 +12,25 @@ static const char *const media[] = { "file", "null", NULL };
 static const char *const doorbells[] = { "trapped", "mapped", NULL };
 
 static const struct umdev_param capacity = {
-	.name = "capacity",
+	.id = UMDEV_PARAM_CAPACITY,
 	.description = "size of a volume of its own, which is its first namespace; 0: none",
-	.unit = "bytes",
 	.def = "0",
-	.type = UMDEV_SIZE,
 	.writable = UMDEV_W_CREATE,
 };
 static const struct umdev_param blk_size = {
-	.name = "blk_size",
+	.id = UMDEV_PARAM_BLK_SIZE,
 	.description = "bytes of a block: 512 or 4096",
-	.unit = "bytes",
 	.def = "512",
 	.min = 512,
 	.max = 4096,
-	.type = UMDEV_U32,
 	.writable = UMDEV_W_CREATE,
 };
 static const struct umdev_param read_only = {
-	.name = "read_only",
+	.id = UMDEV_PARAM_READ_ONLY,
 	.description = "no namespace can be written; several such devices may share a volume",
-	.type = UMDEV_BOOL,
 	.writable = UMDEV_W_CREATE,
 };
+static const struct umdev_param num_io_queues = { .id = UMDEV_PARAM_NUM_IO_QUEUES };
 static const struct umdev_param medium = {
 	.name = "media",
 	.description = "file: volumes of the store; null: capacity bytes that read as zeros and "
@@ -42,28 +38,24 @@ static const struct umdev_param medium = {
 	.choices = media,
 	.type = UMDEV_ENUM,
 	.writable = UMDEV_W_CREATE,
-	.vendor = true,
 };
 static const struct umdev_param thin = {
 	.name = "thin",
 	.description = "the volume of its own takes space when it is written, not when it is made",
 	.type = UMDEV_BOOL,
 	.writable = UMDEV_W_CREATE,
-	.vendor = true,
 };
 static const struct umdev_param volume = {
 	.name = "volume",
 	.description = "volumes by name, ':' between them, that are its namespaces in this order",
 	.type = UMDEV_STRING,
 	.writable = UMDEV_W_CREATE,
-	.vendor = true,
 };
 static const struct umdev_param incoming = {
 	.name = "incoming",
 	.description = "a volume that somebody else has is waited for, not refused: for migration",
 	.type = UMDEV_BOOL,
 	.writable = UMDEV_W_IDLE,
-	.vendor = true,
 };
 static const struct umdev_param serial = {
 	.name = "serial",
@@ -71,7 +63,6 @@ static const struct umdev_param serial = {
 		       "made from the UUID",
 	.type = UMDEV_STRING,
 	.writable = UMDEV_W_IDLE,
-	.vendor = true,
 };
 static const struct umdev_param queue_threads = {
 	.name = "queue_threads",
@@ -81,7 +72,6 @@ static const struct umdev_param queue_threads = {
 	.max = 16,
 	.type = UMDEV_U32,
 	.writable = UMDEV_W_IDLE,
-	.vendor = true,
 };
 static const struct umdev_param poll_us = {
 	.name = "poll_us",
@@ -92,7 +82,6 @@ static const struct umdev_param poll_us = {
 	.max = 1000,
 	.type = UMDEV_U32,
 	.writable = UMDEV_W_IDLE,
-	.vendor = true,
 };
 static const struct umdev_param doorbell = {
 	.name = "doorbells",
@@ -101,11 +90,10 @@ static const struct umdev_param doorbell = {
 	.choices = doorbells,
 	.type = UMDEV_ENUM,
 	.writable = UMDEV_W_IDLE,
-	.vendor = true,
 };
 static const struct umdev_param *const nvme_params[] = {
-	&capacity, &blk_size, &read_only,     &medium,  &thin,     &volume,
-	&incoming, &serial,   &queue_threads, &poll_us, &doorbell, NULL,
+	&capacity, &blk_size,      &read_only, &medium,   &thin,          &volume, &incoming,
+	&serial,   &queue_threads, &poll_us,   &doorbell, &num_io_queues, NULL,
 };
 
 const struct umdev_type disk_types[] = {
@@ -155,21 +143,21 @@ int disk_judge_size(const char *what, uint64_t size)
 
 int disk_judge_param(const struct umdev_param *param, const struct umdev_value *value)
 {
-	if (param == &blk_size)
+	if (param->id == UMDEV_PARAM_BLK_SIZE)
 		return judge_blk_size(value->u64);
 	if (param == &serial)
 		return judge_serial(value->text);
-	if (param == &capacity && value->u64)
+	if (param->id == UMDEV_PARAM_CAPACITY && value->u64)
 		return disk_judge_size("capacity", value->u64);
 	return 0;
 }
 
 int disk_judge_params(const struct umdev_mdev *mdev)
 {
-	const struct umdev_param *const *p = umdev_mdev_type(mdev)->params;
-	int r = 0;
+	uint64_t size = umdev_mdev_param(mdev, "capacity")->u64;
+	int r = judge_blk_size(umdev_mdev_param(mdev, "blk_size")->u64);
 
-	for (; *p && r == 0; p++)
-		r = disk_judge_param(*p, umdev_mdev_param(mdev, (*p)->name));
-	return r;
+	if (r == 0)
+		r = judge_serial(umdev_mdev_param(mdev, "serial")->text);
+	return r == 0 && size ? disk_judge_size("capacity", size) : r;
 }

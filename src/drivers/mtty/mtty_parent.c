@@ -26,32 +26,25 @@ static const char *const backends[] = { "pty", "socket", "file", "none", NULL };
 static const char *const backends1[] = { "same", "pty", "socket", "file", "none", NULL };
 
 static const struct umdev_param num_ports_1 = {
-	.name = "num_ports",
-	.description = "serial ports of the device",
-	.unit = "ports",
+	.id = UMDEV_PARAM_NUM_PORTS,
 	.def = "1",
 	.min = 1,
 	.max = 1,
-	.type = UMDEV_U32,
 	.writable = UMDEV_W_NEVER,
 };
 static const struct umdev_param num_ports_2 = {
-	.name = "num_ports",
-	.description = "serial ports of the device",
-	.unit = "ports",
+	.id = UMDEV_PARAM_NUM_PORTS,
 	.def = "2",
 	.min = 2,
 	.max = 2,
-	.type = UMDEV_U32,
 	.writable = UMDEV_W_NEVER,
 };
 static const struct umdev_param backend_0 = {
-	.name = "backend",
+	.id = UMDEV_PARAM_BACKEND,
 	.description =
 		"host end of the port: tty0, port0.sock or port0.log in the device directory",
 	.def = "pty",
 	.choices = backends,
-	.type = UMDEV_ENUM,
 	.writable = UMDEV_W_IDLE,
 };
 static const struct umdev_param backend_1 = {
@@ -61,7 +54,6 @@ static const struct umdev_param backend_1 = {
 	.choices = backends1,
 	.type = UMDEV_ENUM,
 	.writable = UMDEV_W_IDLE,
-	.vendor = true,
 };
 static const struct umdev_param *const params_1[] = { &num_ports_1, &backend_0, NULL };
 static const struct umdev_param *const params_2[] = { &num_ports_2, &backend_0, &backend_1, NULL };

@@ -33,7 +33,6 @@ static const struct umdev_param color = {
 	.choices = colors,
 	.type = UMDEV_ENUM,
 	.writable = UMDEV_W_LIVE,
-	.vendor = true,
 };
 static const struct umdev_param *const params[] = { &gain, &note, &color, NULL };
 
@@ -58,7 +57,6 @@ static const struct umdev_param medium = {
 	.choices = media,
 	.type = UMDEV_ENUM,
 	.writable = UMDEV_W_IDLE,
-	.vendor = true,
 };
 static const struct umdev_param *const blk_params[] = { &size, &medium, NULL };
 
