@@ -5,6 +5,7 @@
 #include "base/paths.h"
 #include "base/str.h"
 #include "cli/client.h"
+#include "cli/many.h"
 #include "cli/print.h"
 
 /* params of a call whose one argument is the device's name. NULL: said. */
@@ -19,15 +20,23 @@ static json_t *params_of_name(const struct cli *cli)
 
 enum cli_exit cmd_create(struct cli *cli)
 {
-	_cleanup_json_ json_t *settings = cli_settings(cli, 0), *reply = NULL;
+	unsigned n_names = many_n_names(cli);
+	_cleanup_json_ json_t *settings = NULL, *reply = NULL;
+	const char *uuid = cli_option(cli, "uuid");
 	json_t *params;
 	enum cli_exit status;
 
+	status = many_check_uuids(cli);
+	if (status)
+		return status;
+	if (many_is_meant(cli))
+		return many_create(cli);
+	settings = cli_settings(cli, n_names);
 	if (!settings)
 		return CLI_USAGE;
 	params = json_pack("{s:s, s:s, s:s*, s:O}", "parent", cli_option(cli, "parent"), "type",
-			   cli_option(cli, "type"), "uuid", cli_option(cli, "uuid"), "settings",
-			   settings);
+			   cli_option(cli, "type"), "uuid", n_names ? cli->args[0] : uuid,
+			   "settings", settings);
 	if (!params)
 		return cli_usage(cli->command, "create: an option's value is not UTF-8 text");
 	status = client_once("Create", params, &reply);
@@ -42,9 +51,12 @@ enum cli_exit cmd_create(struct cli *cli)
 enum cli_exit cmd_remove(struct cli *cli)
 {
 	_cleanup_json_ json_t *reply = NULL;
-	json_t *params = params_of_name(cli);
+	json_t *params;
 	enum cli_exit status;
 
+	if (cli->n_args > 1 || strcmp(cli->args[0], "-") == 0)
+		return many_remove(cli);
+	params = params_of_name(cli);
 	if (!params)
 		return CLI_USAGE;
 	json_object_set_new(params, "force", json_boolean(cli_option(cli, "force")));

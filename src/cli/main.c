@@ -14,11 +14,13 @@ static const struct cli_option create_options[] = {
 	{ "parent", 'p', "PARENT", "the parent that gives it", .required = true },
 	{ "type", 't', "TYPE", "one of its types, as `umdev types` shows them", .required = true },
 	{ "uuid", 'u', "UUID", "its name; without: a random one" },
+	{ "all", 'a', NULL, "of many: all of them or, if one is not possible, none" },
 	{ NULL },
 };
 
 static const struct cli_option remove_options[] = {
 	{ "force", 'f', NULL, "also when it is in use: its client sees it vanish" },
+	{ "all", 'a', NULL, "of many: all of them or, if one is refused, none" },
 	{ NULL },
 };
 
@@ -91,21 +93,25 @@ static const struct cli_command commands[] = {
 	},
 	{
 		.name = "create",
-		.args = "[KEY=VALUE...]",
-		.summary = "make a device and print its UUID",
-		.details = "All of the parameters are set, or no device is made.",
+		.args = "[UUID...] [KEY=VALUE...]",
+		.summary = "make devices and print their UUIDs",
+		.details =
+			"All of the parameters are set, or the device is not made. For the UUID - "
+			"lines of standard input are read: each is a UUID, with parameters of its "
+			"own behind it, as it could be written to `create` in the tree.",
 		.options = create_options,
 		.max_args = CLI_ANY_NUMBER,
 		.run = cmd_create,
 	},
 	{
 		.name = "remove",
-		.args = "DEVICE",
-		.summary = "remove a device",
-		.details = "DEVICE is here and below a UUID, or a label that only one device has.",
+		.args = "DEVICE...",
+		.summary = "remove devices",
+		.details = "DEVICE is here and below a UUID, or a label that only one device has; "
+			   "for - the lines of standard input are read.",
 		.options = remove_options,
 		.min_args = 1,
-		.max_args = 1,
+		.max_args = CLI_ANY_NUMBER,
 		.run = cmd_remove,
 	},
 	{

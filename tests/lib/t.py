@@ -91,8 +91,8 @@ def wait_for(question: Callable[[], T], seconds: float, what: str) -> T:
 class TempDir:
     """A short path (sockets allow 107 bytes), gone at the end."""
 
-    def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="umd-", dir="/tmp"))
+    def __init__(self, below: str = "/tmp") -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="umd-", dir=below))
 
     def __enter__(self) -> Path:
         return self.path

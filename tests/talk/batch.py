@@ -3,18 +3,29 @@
 """Many devices in one call: each as if it had been made or removed alone, or all or none."""
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import subprocess
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 from lib import t
-from lib.daemon import Daemon
+from lib.daemon import Daemon, program
 from lib.varlink import Varlink, VarlinkError
 from lib.vfio_user import Client
 
 
 def names(n: int) -> list[str]:
     return [str(uuid.uuid4()) for _ in range(n)]
+
+
+@contextlib.contextmanager
+def memory_daemon() -> Iterator[Daemon]:
+    """On a tmpfs, as /run is: thousands of files on a busy disk would be what is tested."""
+    with t.TempDir("/dev/shm") as place, Daemon(directory=place) as d:
+        yield d
 
 
 def parent(d: Daemon, *settings: str) -> None:
@@ -165,7 +176,7 @@ def a_client_of_a_batch_that_vanishes_ends_its_wait_only() -> None:
 
 @t.case
 def a_batch_is_bounded() -> None:
-    with Daemon() as d, d.varlink() as v:
+    with memory_daemon() as d, d.varlink() as v:
         parent(d, "units=2000")
         t.equal(create(v, []), [], "none at all")
         e = refusal(v, "CreateMany", parent="lab", type="test-regs", specs=["x"] * 1001, all=False)
@@ -191,6 +202,81 @@ def a_batch_survives_umdevd() -> None:
         d.start()
         with d.varlink() as v:
             t.equal((listed(v), available(v)), (us, 0), "devices and units after a restart")
+
+
+# ---- the command ----
+
+def umdev(d: Daemon, *arguments: str, lines: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(program("umdev")), *arguments], env=d.env, text=True, input=lines,
+                          capture_output=True, timeout=60)
+
+
+MAKE = ("create", "-p", "lab", "-t", "test-regs")
+
+
+@t.case
+def several_uuids_share_their_settings() -> None:
+    with Daemon() as d, d.varlink() as v:
+        parent(d)
+        us = names(3)
+        p = umdev(d, *MAKE, us[0].upper(), *us[1:], "gain=5", "note=n")
+        t.equal((p.stdout.split(), p.stderr, p.returncode), (us, "", 0), "what create prints")
+        for u in us:
+            values = {x["name"]: x["value"] for x in v.call("Show", name=u)["params"]}
+            t.equal((values["gain"], values["note"]), ("5", "n"), "settings")
+        p = umdev(d, *MAKE, us[0], names(1)[0], "gain=1,note=x")
+        t.equal((p.returncode, "comma" in p.stderr), (2, True), f"a comma: {p.stderr}")
+        p = umdev(d, "remove", *us)
+        t.equal((p.stdout, p.stderr, p.returncode), ("", "", 0), "remove")
+        t.equal(listed(v), [], "devices")
+
+
+@t.case
+def lines_of_standard_input_are_devices() -> None:
+    with memory_daemon() as d, d.varlink() as v:
+        parent(d, "units=3000")
+        us = names(2500)
+        lines = "".join(f"{u}\n" for u in us[:2499]) + f"\n{us[2499]},gain=9"
+        p = umdev(d, *MAKE, "-", "note=n", lines=lines)
+        t.equal((p.stdout.split(), p.stderr, p.returncode), (us, "", 0), "what create prints")
+        t.equal(len(listed(v)), 2500, "devices")
+        values = {x["name"]: x["value"] for x in v.call("Show", name=us[2499])["params"]}
+        t.equal((values["gain"], values["note"]), ("9", "n"), "settings of the last")
+        p = umdev(d, "remove", "-", lines=lines.replace(",gain=9", ""))
+        t.equal((p.stdout, p.stderr, p.returncode, listed(v)), ("", "", 0, []), "remove")
+
+
+@t.case
+def a_call_holds_what_fits_into_a_message() -> None:
+    with memory_daemon() as d:
+        parent(d, "units=3000")
+        us = names(600)
+        p = umdev(d, *MAKE, "-", lines="".join(f"{u},note={'x' * 200}\n" for u in us))
+        t.equal((p.stdout.split(), p.stderr, p.returncode), (us, "", 0), "what create prints")
+        p = umdev(d, *MAKE, "-a", "-", lines="".join(f"{u}\n" for u in names(1001)))
+        t.equal((p.stdout, p.returncode, "1000" in p.stderr), ("", 2, True), f"--all: {p.stderr}")
+
+
+@t.case
+def each_failure_is_a_line_and_the_first_is_the_status() -> None:
+    with Daemon() as d, d.varlink() as v:
+        parent(d)
+        us = names(3)
+        create(v, [us[1]])
+        p = umdev(d, *MAKE, *us, "-j")
+        t.equal(p.returncode, 4, f"status: {p.stderr}")
+        t.equal([us[1] in line for line in p.stderr.splitlines()], [True], p.stderr)
+        answer = json.loads(p.stdout)
+        t.equal(answer["uuids"], [us[0], us[2]], "made")
+        t.equal([(f["index"], f["errno"]) for f in answer["failed"]], [(1, "EEXIST")], "failed")
+        p = umdev(d, *MAKE, "--all", *names(2), us[1])
+        t.equal((p.stdout, p.returncode, p.stderr.count("\n")), ("", 4, 1), p.stderr)
+        t.equal(len(listed(v)), 3, "devices")
+        p = umdev(d, "remove", "--all", *us, names(1)[0])
+        t.equal((p.returncode, len(listed(v))), (3, 3), f"remove --all: {p.stderr}")
+        p = umdev(d, "remove", "nosuch", *us, "-j")
+        t.equal((p.returncode, listed(v)), (3, []), f"remove: {p.stderr}")
+        t.equal([f["index"] for f in json.loads(p.stdout)["failed"]], [0], "failed removals")
 
 
 t.main()

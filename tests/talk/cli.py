@@ -93,7 +93,8 @@ def wrong_command_lines_are_told_from_failures() -> None:
     for line in ("", "parent", "parent -j", "parent list x", "-j list", "list a b", "list --bogus",
                  "list -x", "list --json=yes", "create -t mtty-1", "create -p card0", "create -p",
                  "create --parent=card0 --type", "create -p card0 -t mtty-1 nokey",
-                 "create -p card0 -t mtty-1 =value", "remove", "remove a b", "set a", "set a b",
+                 "create -p card0 -t mtty-1 =value", f"create -p a -t b -u {NOBODY} {NOBODY}",
+                 f"create -p a -t b {NOBODY} a=b,c=d {NOBODY}", "remove", "set a", "set a b",
                  "parent add", "parent add card0", "parent add card0 ports=3", "attach",
                  "attach x --for xen", "attach x -m 1K", "attach x --memory 0", "exec", "exec -j x"):
         check_failure(run(*line.split()), USAGE, "--help")
