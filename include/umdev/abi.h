@@ -4,7 +4,7 @@
  *
  * It is raised with every change of what these headers declare: there is no stable ABI yet, a
  * driver is built anew for each release. A file that has another number is refused, and the refusal
- * names both.
+ * names both. The build compares the headers with what had the number before (tools/check-abi).
  */
 #ifndef UMDEV_ABI_H
 #define UMDEV_ABI_H
