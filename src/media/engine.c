@@ -61,11 +61,30 @@ bool media_engine_has_ring(const struct media_engine *e)
 
 static void work_soon(struct media_engine *e);
 
+static int carry_out(const struct media_io *io)
+{
+	const struct iovec *iov = io->iov + io->first;
+	int n = (int)(io->n_iov - io->first), fd = io->medium->fd;
+	ssize_t r = 0;
+
+	if (io->medium->null)
+		return 0;
+	if (io->op == UMDEV_MEDIA_READ)
+		r = preadv(fd, iov, n, io->at);
+	else if (io->op == UMDEV_MEDIA_WRITE)
+		r = pwritev(fd, iov, n, io->at);
+	else
+		r = fdatasync(fd);
+	return r < 0 ? -errno : (int)r;
+}
+
 /* What a call or the ring said about a request: bytes moved or -errno. */
 static void take_result(struct media_engine *e, struct media_io *io, int result)
 {
 	uint64_t n;
 
+	if (result == -ECANCELED) /* by no one: the ring got no thread that could wait for it */
+		result = carry_out(io);
 	if (io->medium->null && result >= 0)
 		result = (int)io->left;
 	if (result == -EINTR || result == -EAGAIN) {
@@ -87,23 +106,6 @@ static void take_result(struct media_engine *e, struct media_io *io, int result)
 	io->iov[io->first].iov_base = (uint8_t *)io->iov[io->first].iov_base + n;
 	io->iov[io->first].iov_len -= n;
 	engine_queue(e, io);
-}
-
-static int carry_out(const struct media_io *io)
-{
-	const struct iovec *iov = io->iov + io->first;
-	int n = (int)(io->n_iov - io->first), fd = io->medium->fd;
-	ssize_t r = 0;
-
-	if (io->medium->null)
-		return 0;
-	if (io->op == UMDEV_MEDIA_READ)
-		r = preadv(fd, iov, n, io->at);
-	else if (io->op == UMDEV_MEDIA_WRITE)
-		r = pwritev(fd, iov, n, io->at);
-	else
-		r = fdatasync(fd);
-	return r < 0 ? -errno : (int)r;
 }
 
 static void start_queued(struct media_engine *e)

@@ -10,9 +10,11 @@
  *
  * Stage `limits` of a worker.
  *   Should: keep using the descriptors it has and those it is sent; have heap for every map of
- * every member. Mustn't: be read or traced by other processes of its user, or leave guest memory in
- * a core file (not dumpable); grow without end (RLIMIT_DATA), make processes (RLIMIT_NPROC). Its
- *     /proc/self/io must be open before: not dumpable, its files in /proc are root's.
+ *     every member; let the kernel make threads for its ring: they count as processes of the user,
+ *     so that RLIMIT_NPROC has to stay.
+ *   Mustn't: be read or traced by other processes of its user, or leave guest memory in a core file
+ *     (not dumpable); grow without end (RLIMIT_DATA). Its /proc/self/io must be open before: not
+ *     dumpable, its files in /proc are root's.
  *
  * Stage `paths` of a worker: landlock, as much as the kernel has.
  *   Should: nothing.
@@ -174,7 +176,6 @@ static int set_limits(void)
 		struct rlimit limit;
 	} limits[] = {
 		{ RLIMIT_CORE, { 0, 0 } },
-		{ RLIMIT_NPROC, { 0, 0 } },
 		{ RLIMIT_MSGQUEUE, { 0, 0 } },
 #ifndef SANDBOX_SANITIZED /* it counts the shadow memory of a sanitizer, too */
 		{ RLIMIT_DATA, { MAX_DATA, MAX_DATA } },

@@ -33,11 +33,13 @@ class Daemon:
     a sanitizer report nor a process, mount or file behind."""
 
     def __init__(self, *arguments: str, env: dict[str, str] | None = None,
-                 directory: Path | None = None) -> None:
+                 directory: Path | None = None, user: int | None = None) -> None:
+        """user: runs it, for tests that are root."""
         self._own = None if directory else t.TempDir()
         self.dir = directory or self._own.path
         self.run, self.config, self.state = (self.dir / n for n in ("run", "config", "state"))
         self.arguments = arguments
+        self.user = user
         self.env = os.environ | {"UMDEV_RUN": str(self.run), "UMDEV_CONFIG": str(self.config),
                                  "UMDEV_STATE": str(self.state), "UMDEV_DRIVERS": ""} | (env or {})
         self.env.pop("JOURNAL_STREAM", None)
@@ -60,15 +62,21 @@ class Daemon:
         """Returns when umdevd has told READY=1."""
         for d in (self.run, self.config, self.state):
             d.mkdir(parents=True, exist_ok=True)
+        for d in (self.dir, self.run, self.config, self.state):
+            if self.user is not None:
+                os.chown(d, self.user, self.user)
         notify_path = self.dir / "notify"
         notify_path.unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, \
                 open(self.log_path, "ab") as log:
             notify.bind(str(notify_path))
+            if self.user is not None:
+                notify_path.chmod(0o666)
             notify.settimeout(0.1)
             self.process = subprocess.Popen(
                 [str(program("umdevd")), *self.arguments], stdin=subprocess.DEVNULL, stdout=log,
-                stderr=log, env=dict(self.env, NOTIFY_SOCKET=str(notify_path)))
+                stderr=log, env=dict(self.env, NOTIFY_SOCKET=str(notify_path)), user=self.user,
+                group=self.user, extra_groups=None if self.user is None else [])
             t.wait_for(lambda: self._ready(notify), 20, "READY=1 of umdevd")
 
     def _ready(self, notify: socket.socket) -> bool:

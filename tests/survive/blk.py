@@ -11,7 +11,9 @@ import collections
 import contextlib
 import os
 import random
+import resource
 import select
+import shutil
 import signal
 import statistics
 import struct
@@ -34,6 +36,7 @@ SLOT = MAX_BLOCKS * BLOCK
 DISK = 64 << 20
 KILLS = int(os.environ.get("UMDEV_TEST_BLK_KILLS", "150"))
 MAX_STOPS = 400
+SOMEBODY = 61234  # who has no other processes
 PAUSE_LIMIT = 0.15  # on top of what the medium takes to drain; drains here are short
 
 
@@ -185,8 +188,8 @@ class Disk:
 
 
 @contextlib.contextmanager
-def disk(medium: str, size: int = DISK) -> Iterator[Disk]:
-    with Daemon() as daemon:
+def disk(medium: str, size: int = DISK, user: int | None = None) -> Iterator[Disk]:
+    with Daemon(user=user) as daemon:
         daemon.umdev("parent", "add", "lab", "driver=test")
         d = Disk(daemon, medium, size)
         try:
@@ -495,6 +498,28 @@ def what_a_disk_cannot_do_is_refused() -> None:
         t.wait_for(lambda: d.get(DONE) == d.done + 1, 2, "its end")
         entry = struct.unpack_from("<IiII", d.rings.map, 4096 + d.done % DEPTH * 16)
         t.equal(entry[:3], (9, -14, d.done + 1), "completion")
+
+
+@t.case
+def an_ordinary_users_disk_is_read_written_and_flushed() -> None:
+    """What blocks is done by threads of the ring, which count as that user's processes. They were
+    refused: every flush ended with ECANCELED. Where the user has too many, the worker blocks."""
+    if os.geteuid() != 0 or not shutil.which("fusermount3"):
+        t.skip("needs root and fusermount3")
+    for processes in (1000, 3):  # umdevd, keeper and worker
+        limits = resource.getrlimit(resource.RLIMIT_NPROC)
+        resource.setrlimit(resource.RLIMIT_NPROC, (processes, limits[1]))
+        try:
+            with disk("file", user=SOMEBODY) as d:
+                for _ in range(10):
+                    for _ in range(DEPTH // 2):
+                        d.queue_any()
+                    d.queue(FLUSH)
+                    d.ring()
+                    d.drain()
+                d.check_all()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NPROC, limits)
 
 
 t.main()
