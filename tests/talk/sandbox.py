@@ -8,6 +8,7 @@ The numbers are those of x86-64.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import platform
@@ -43,7 +44,7 @@ NR = dict(
     openat=257, unshare=272, perf_event_open=298, prlimit64=302, open_by_handle_at=304, setns=308,
     process_vm_readv=310, process_vm_writev=311, finit_module=313, seccomp=317, memfd_create=319,
     bpf=321, execveat=322, userfaultfd=323, pkey_mprotect=329, pidfd_send_signal=424,
-    io_uring_setup=425, io_uring_register=427, open_tree=428, fsopen=430, pidfd_open=434, clone3=435,
+    pread64=17, pwrite64=18, readlink=89, io_uring_setup=425, io_uring_register=427, open_tree=428, fsopen=430, pidfd_open=434, clone3=435,
     openat2=437, pidfd_getfd=438, process_madvise=440, quotactl_fd=443)
 
 REFUSED = {errno.EPERM, errno.EACCES}
@@ -69,6 +70,9 @@ class Exploit:
         data += b"\0" * (-len(data) % 8)
         for i in range(0, len(data), 8):
             self.client.write(0, BUFFER + offset + i, data[i:i + 8])
+
+    def get(self, offset: int, size: int) -> bytes:
+        return b"".join(self.client.read(0, BUFFER + offset + i, 8) for i in range(0, size, 8))[:size]
 
     def call(self, name: str, *arguments: int | bytes) -> int:
         """What the call gave (-errno), or UNTOUCHED when the worker died of it. Bytes are passed
@@ -104,8 +108,8 @@ class Scene:
                         "the other keeper": parent_of(other)}
 
     @contextlib.contextmanager
-    def exploit(self) -> Iterator[tuple[Exploit, str]]:
-        device = self.daemon.create("lab", "test-evil")
+    def exploit(self, *settings: str) -> Iterator[tuple[Exploit, str]]:
+        device = self.daemon.create("lab", "test-evil", *settings)
         with Client(self.daemon.socket(device)) as c:
             yield Exploit(c), device
 
@@ -290,6 +294,149 @@ def memory_of_an_own_program_is_not_run() -> None:
         t.equal(e.call("write", fd, script, len(script)), len(script), "write()")
         t.equal(e.call("execveat", fd, b"\0", 0, 0, 0x1000), UNTOUCHED, "execveat()")
         t.check(not (s.daemon.dir / "ran").exists(), "it ran")
+
+
+# ---- the ring ----
+
+class Ring:
+    """The io_uring of a worker, in the hands of an exploit: it maps the ring, for which it has the
+    descriptor, and writes submissions as the kernel reads them. Memory is written and read through
+    a memfd, by pread and pwrite."""
+    SQES, ENTRIES, ENDS, RINGS = 0x10000000, 256, 512, 16384
+
+    def __init__(self, e: Exploit) -> None:
+        # A ring of our own tells where this kernel has the parts of one of that size.
+        params = ctypes.create_string_buffer(120)
+        fd = ctypes.CDLL(None).syscall(NR["io_uring_setup"], self.ENTRIES, params)
+        if fd < 0:
+            t.skip("io_uring is not allowed here")
+        os.close(fd)
+        self.sq_tail, self.sq_array = struct.unpack_from("<4xI16xI", params, 40)
+        self.cq_tail, self.cqes = struct.unpack_from("<4xI12xI", params, 80)
+        self.e = e
+        self.scratch = e.call("memfd_create", b"scratch\0", 1)
+        self.fd = next(fd for fd in range(256) if self.link(fd) == b"anon_inode:[io_uring]")
+        self.rings = e.call("mmap", 0, self.RINGS, 3, 1, self.fd, 0)
+        self.sqes = e.call("mmap", 0, self.ENTRIES * 64, 3, 1, self.fd, self.SQES)
+        t.check(self.rings > 0 and self.sqes > 0, "the ring is not mapped")
+
+    def link(self, fd: int) -> bytes:
+        n = self.e.call("readlink", f"/proc/self/fd/{fd}\0".encode(), self.e.address(), 64)
+        return self.e.get(0, n) if n > 0 else b""
+
+    def poke(self, address: int, data: bytes) -> None:
+        t.equal(self.e.call("pwrite64", self.scratch, data, len(data), 0), len(data), "pwrite")
+        t.equal(self.e.call("pread64", self.scratch, address, len(data), 0), len(data), "pread")
+
+    def peek(self, address: int, size: int) -> bytes:
+        t.equal(self.e.call("pwrite64", self.scratch, address, size, 0), size, "pwrite")
+        t.equal(self.e.call("pread64", self.scratch, self.e.address(), size, 0), size, "pread")
+        return self.e.get(0, size)
+
+    def number(self, place: int) -> int:
+        return struct.unpack("<I", self.peek(self.rings + place, 4))[0]
+
+    def submit(self, op: int, fd: int = -1, address: int = 0, length: int = 0, flags: int = 0,
+               offset: int = 0) -> int:
+        """The result of one submission, as the ring tells it."""
+        tail, ends = self.number(self.sq_tail), self.number(self.cq_tail)
+        sqe = struct.pack("<BBHiQQI", op, flags, 0, fd, offset, address, length)
+        self.poke(self.sqes + tail % self.ENTRIES * 64, sqe.ljust(64, b"\0"))
+        self.poke(self.rings + self.sq_array + tail % self.ENTRIES * 4,
+                  struct.pack("<I", tail % self.ENTRIES))
+        self.poke(self.rings + self.sq_tail, struct.pack("<I", tail + 1))
+        n = self.e.call("io_uring_enter", self.fd, 1, 1, 1, 0, 0)  # and wait for its end
+        t.equal(n, 1, f"submission of operation {op}")
+        t.equal(self.number(self.cq_tail), ends + 1, f"ends after operation {op}")
+        return struct.unpack("<i", self.peek(self.rings + self.cqes + ends % self.ENDS * 16 + 8, 4))[0]
+
+
+@contextlib.contextmanager
+def scene_with_ring() -> Iterator[tuple[Scene, Exploit, Ring]]:
+    with scene() as s:
+        group = "peer_to_peer_resource_uuid=a0000000-0000-4000-8000-00000000000a"
+        s.daemon.create("lab", "test-blk", group, "medium=memory")
+        with s.exploit(group) as (e, _):
+            yield s, e, Ring(e)
+
+
+NOP, READ, FIXED_FILE = 0, 22, 1
+# What a medium needs, src/media/ring.c: NOP, READV, WRITEV, FSYNC, POLL_ADD, POLL_REMOVE,
+# ASYNC_CANCEL, FALLOCATE, READ, WRITE, MSG_RING.
+ALLOWED_OPS = {0, 1, 2, 3, 6, 7, 14, 17, 22, 23, 40}
+
+
+@t.case
+def the_ring_does_nothing_but_media() -> None:
+    with scene_with_ring() as (s, e, ring):
+        t.equal(ring.submit(NOP), 0, "NOP")
+        t.equal(ring.submit(READ, ring.scratch, e.address(), 4), 4, "READ of what it has")
+        control, new = path(s.daemon.control), path(s.daemon.dir / "new")
+        e.put(0, path(s.secret))
+        e.put(256, unix_address(s.daemon.control))
+        e.put(512, new)
+        at = e.address()
+        for name, result in {
+                "OPENAT": ring.submit(18, AT_FDCWD, at, 0),
+                "OPENAT2": ring.submit(28, AT_FDCWD, at, 24, offset=at + 1024),
+                "CONNECT": ring.submit(16, CHANNEL, at + 256, offset=2 + len(control)),
+                "SOCKET": ring.submit(45, socket.AF_UNIX, 0, 0, offset=socket.SOCK_STREAM),
+                "UNLINKAT": ring.submit(36, AT_FDCWD, at),
+                "MKDIRAT": ring.submit(37, AT_FDCWD, at + 512, 0o700),
+                "RENAMEAT": ring.submit(35, AT_FDCWD, at, AT_FDCWD & 0xffffffff, offset=at + 512),
+                "the tombstone": ring.submit(READ, 0, at, 1, FIXED_FILE)}.items():
+            t.equal(result, -errno.EACCES, name)
+        for op in set(range(256)) - ALLOWED_OPS:
+            t.check(ring.submit(op, CHANNEL, at, 8) in (-errno.EACCES, -errno.EINVAL), f"op {op}")
+        t.check(ring.submit(40, CHANNEL) < 0, "MSG_RING to what is no ring")
+        t.check(not (s.daemon.dir / "new").exists(), "something was made")
+
+
+@t.case
+def no_other_ring_is_made_and_this_one_is_not_changed() -> None:
+    with scene_with_ring() as (_, e, ring):
+        refused(e, "io_uring_setup", 8, b"\0" * 120)
+        for what in range(40):  # buffers, files, eventfd, restrictions, another task, ...
+            refused(e, "io_uring_register", ring.fd, what, e.address(), 1)
+        refused(e, "io_uring_register", ring.fd, 1 << 31 | 2, e.address(), 1)
+        refused(e, "io_uring_register", -1, 31, e.address(), 1)
+        t.equal(ring.submit(18, AT_FDCWD, e.address()), -errno.EACCES, "OPENAT afterwards")
+
+
+# ---- what it has from the start ----
+
+def files_of(pid: int) -> set[tuple[int, int]]:
+    """Sockets, memory and pipes that a process has open."""
+    found = set()
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            st = os.stat(f"/proc/{pid}/fd/{fd}")
+            link = os.readlink(f"/proc/{pid}/fd/{fd}")
+        except FileNotFoundError:
+            continue  # closed meanwhile
+        if link.startswith(("socket:", "pipe:", "/memfd:")):
+            found.add((st.st_dev, st.st_ino))
+    return found
+
+
+def memory_of(pid: int) -> set[str]:
+    """Numbers of the memfds that a process has mapped."""
+    return {line.split()[4] for line in Path(f"/proc/{pid}/maps").read_text().splitlines()
+            if "/memfd:" in line}
+
+
+@t.case
+def nothing_of_another_group_is_in_a_worker() -> None:
+    if os.geteuid():
+        t.skip("needs root: a worker's descriptors are hidden from its user")
+    with scene() as s, s.exploit() as (e, device):
+        mine = worker_of(s.daemon, device)
+        t.check(len(files_of(mine)) >= 4, "its sockets and its state memory are not seen")
+        for name, pid in s.targets.items():
+            if name != "umdevd":  # which holds each group's connections, to ask for a hang-up
+                t.equal(files_of(mine) & files_of(pid), set(), f"files of {name} in the worker")
+            t.equal(memory_of(mine) & memory_of(pid), set(), f"memory of {name} in the worker")
+        t.check(memory_of(mine), "its state memory is not mapped")
 
 
 PAGE = 4096

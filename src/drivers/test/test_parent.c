@@ -187,6 +187,7 @@ static const struct umdev_type types[] = {
 		.device_api = "vfio-pci",
 		.class_name = "misc",
 		.pool = { { .cost = 1 } },
+		.p2p = true, /* with a disk, whose worker has a ring */
 	},
 	{
 		.name = "blk",
@@ -196,6 +197,7 @@ static const struct umdev_type types[] = {
 		.class_name = "misc",
 		.params = blk_params,
 		.pool = { { .cost = 1 } },
+		.p2p = true,
 		.label = true,
 	},
 	{ .name = NULL },
