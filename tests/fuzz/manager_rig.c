@@ -2,6 +2,7 @@
 #include "manager_rig.h"
 #include <assert.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -42,8 +43,9 @@ void manager_rig_settle(struct manager_rig *rig)
 
 static void make(void)
 {
-	static char dir[] = "/tmp/umdev-fuzz.XXXXXX";
+	static char dir[80];
 	static struct manager_rig rig;
+	const char *tmp = getenv("TMPDIR");
 
 	log_init("fuzz", LOG_ERROR);
 	rig.m = (struct manager)MANAGER_INIT;
@@ -53,6 +55,8 @@ static void make(void)
 		.worker_path = "/nonexistent",
 		.one = true,
 	};
+	if (snprintf(dir, sizeof(dir), "%s/umdev-fuzz.XXXXXX", tmp ?: "/tmp") >= (int)sizeof(dir))
+		abort(); /* sockets need room behind it */
 	rig.m.config.run_dir = mkdtemp(dir);
 	if (!rig.m.config.run_dir || drivers_load(&drivers) < 0 || manager_init(&rig.m) < 0)
 		abort();
