@@ -88,6 +88,8 @@ COMMAND(create);
 COMMAND(remove);
 COMMAND(show);
 COMMAND(set);
+COMMAND(commit);
+COMMAND(release);
 COMMAND(restart);
 COMMAND(attach);
 COMMAND(exec);

@@ -160,6 +160,33 @@ enum cli_exit cmd_set(struct cli *cli)
 	return !status && cli->json ? print_json(done) : status;
 }
 
+static enum cli_exit call_with_names(struct cli *cli, const char *method)
+{
+	_cleanup_json_ json_t *reply = NULL;
+	json_t *names = json_array();
+	enum cli_exit status;
+
+	for (unsigned i = 0; i < cli->n_args; i++) {
+		if (json_array_append_new(names, json_string(cli->args[i])) == 0)
+			continue;
+		json_decref(names);
+		return cli_usage(cli->command, "%s: a device's name is not UTF-8 text",
+				 cli->command->name);
+	}
+	status = client_once(method, json_pack("{s:o}", "names", names), &reply);
+	return !status && cli->json ? print_json(reply) : status;
+}
+
+enum cli_exit cmd_commit(struct cli *cli)
+{
+	return call_with_names(cli, "Commit");
+}
+
+enum cli_exit cmd_release(struct cli *cli)
+{
+	return call_with_names(cli, "Release");
+}
+
 enum cli_exit cmd_restart(struct cli *cli)
 {
 	_cleanup_json_ json_t *reply = NULL;

@@ -134,6 +134,29 @@ static const struct cli_command commands[] = {
 		.run = cmd_set,
 	},
 	{
+		.name = "commit",
+		.args = "DEVICE...",
+		.summary = "make devices ready for their first client: resources and processes",
+		.details = "All of them are served when it returns, or none was changed. They keep "
+			   "what they have, over all clients, until `umdev release`. One "
+			   "peer_to_peer_resource_uuid stands for its whole group. (To make a "
+			   "device from a definition is another thing: `umdev start`.)",
+		.options = no_options,
+		.min_args = 1,
+		.max_args = CLI_ANY_NUMBER,
+		.run = cmd_commit,
+	},
+	{
+		.name = "release",
+		.args = "DEVICE...",
+		.summary = "take back what `umdev commit` gave",
+		.details = "Refused while one of them is connected.",
+		.options = no_options,
+		.min_args = 1,
+		.max_args = CLI_ANY_NUMBER,
+		.run = cmd_release,
+	},
+	{
 		.name = "restart",
 		.args = "[DEVICE]",
 		.summary = "move devices in use to the umdev-worker that is installed now",

@@ -30,7 +30,12 @@ static int fail(const char *what, const char *path)
 
 /* Directories of the tree that come with the first parent of a class (docs/abi.md). */
 static const char *const late[] = {
-	"/class/mtty", "/class/umdev", "/devices/virtual/mtty", "/devices/virtual/umdev", NULL,
+	"/class/mdev",
+	"/class/mtty",
+	"/class/umdev",
+	"/devices/virtual/mtty",
+	"/devices/virtual/umdev",
+	NULL,
 };
 
 /* ---- entering ---- */

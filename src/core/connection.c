@@ -10,7 +10,7 @@
 #include "base/err.h"
 #include "core/private.h"
 
-static int check_required(const struct umdev_mdev *mdev)
+int mdev_check_required(const struct umdev_mdev *mdev)
 {
 	const struct core_type *info = mdev->type->info;
 
@@ -39,7 +39,7 @@ int core_may_connect(struct umdev_mdev *mdev, const struct sock_peer *peer)
 	if (group->n_connected && !sock_peer_is_same(&group->owner, peer))
 		return err_set(-EBUSY, "%s: group %u belongs to process %d until it disconnects",
 			       mdev->uuid_text, group->number, (int)group->owner.pid);
-	return check_required(mdev);
+	return mdev_check_required(mdev);
 }
 
 void core_connected(struct umdev_mdev *mdev, const struct sock_peer *peer)
@@ -79,21 +79,8 @@ void core_closed(struct umdev_mdev *mdev)
 	mdev_disconnected(mdev);
 	if (mdev->state == MDEV_REMOVING)
 		mdev_finish_removal(mdev);
-	else if (mdev->state != MDEV_IDLE && mdev->state != MDEV_FAILED)
-		mdev_set_state(mdev, MDEV_IDLE, NULL);
-}
-
-void core_started(struct umdev_mdev *mdev)
-{
-	mdev->opened = true;
-	free(TAKE(mdev->fail_text));
-	mdev_set_state(mdev, MDEV_STARTED, NULL);
-}
-
-void core_stopped(struct umdev_mdev *mdev)
-{
-	assert(mdev->state == MDEV_STARTED);
-	mdev_set_state(mdev, MDEV_IDLE, NULL);
+	else if (mdev->state == MDEV_CONNECTED || mdev->state == MDEV_TAKEOVER)
+		mdev_set_state(mdev, mdev->started ? MDEV_STARTED : MDEV_IDLE, NULL);
 }
 
 void core_takeover(struct umdev_mdev *mdev)
@@ -121,6 +108,11 @@ void core_failed(struct umdev_mdev *mdev, const char *text)
 		mdev_finish_removal(mdev);
 		return;
 	}
+	if (mdev->start_set) {
+		err_clear();
+		err_set(-EIO, "%s failed: %s", mdev->uuid_text, text);
+	}
+	start_abandon(mdev, -EIO);
 	set_fail_text(mdev, text);
 	if (mdev->state != MDEV_FAILED)
 		mdev_set_state(mdev, MDEV_FAILED, text);

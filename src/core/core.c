@@ -64,6 +64,7 @@ int core_init(struct core *core, const struct umdev_parent_driver *const *driver
 	list_init(&core->parents);
 	list_init(&core->driver_dirs);
 	list_init(&core->groups);
+	list_init(&core->start_sets);
 	error = tree_init(&core->tree);
 	if (error < 0)
 		return error;
@@ -77,7 +78,7 @@ int core_init(struct core *core, const struct umdev_parent_driver *const *driver
 
 void core_fini(struct core *core)
 {
-	assert(list_is_empty(&core->parents));
+	assert(list_is_empty(&core->parents) && list_is_empty(&core->start_sets));
 	tree_fini(&core->tree);
 	core_types_fini(core);
 	uuid_map_fini(&core->mdevs);

@@ -25,6 +25,7 @@
 #define CORE_MAX_PARAMS 32
 #define CORE_OWN_PARAMS 4   /* at most so many of them are the core's: of a parent, of an mdev */
 #define CORE_MAX_MEMBERS 32 /* mdevs of one group */
+#define CORE_MAX_SET 128    /* mdevs of one mdev_start; a write of 4096 bytes names 110 */
 
 /*
  * State of an mdev. One function (mdev_set_state) changes it and asserts the edge. docs/states.md
@@ -33,11 +34,12 @@
 enum mdev_state {
 	/* By create, before it is visible: nobody can reach it. Until published or undone. */
 	MDEV_NEW,
-	/* By publishing, the last close, mdev_stop, a bind after a failure: units are held, the
-	 * socket listens, no worker. Until connect, start, failure, remove. */
+	/* By publishing, a close when not `started`, mdev_stop, a bind after a failure: units are
+	 * held, the socket listens, no worker. Until connect, start, failure, remove. */
 	MDEV_IDLE,
-	/* By mdev_start: the worker is READY, nobody connected; counts as use. Until connect,
-	 * mdev_stop, failure, forced remove. */
+	/* By mdev_start, or by the close of a device that is `started`: a worker is READY (or on
+	 * its way for the next owner), nobody connected; counts as use. Until connect, mdev_stop,
+	 * failure, forced remove. */
 	MDEV_STARTED,
 	/* The owner's connection was handed to the worker. Until CLOSED from the worker, its death,
 	 * failure, remove. */
@@ -98,6 +100,7 @@ struct umdev_parent {
 	struct umdev_value *params; /* n_params of them, owned */
 	bool params_shown;      /* params=on: mdev/, params/, create sugar; off: a kernel's tree */
 	bool remove_waits;      /* remove=wait */
+	bool has_start_files;   /* counted in core->n_class_mdev */
 	const char *p2p_domain; /* text of that parameter, or the name: groups stay inside */
 	struct {
 		const struct umdev_pool *pool;
@@ -126,7 +129,10 @@ struct umdev_mdev {
 	struct umdev_value **params;
 	uint32_t params_set; /* bit per parameter: was given at or after create */
 	bool opened;         /* was connected or started once (`fresh` is over) */
-	bool bound;          /* driver bound: listens when idle */
+	bool started; /* by mdev_start, until mdev_stop or a failure: closes end in STARTED */
+	bool served_for_set;         /* of start_set: its worker was READY */
+	struct start_set *start_set; /* the mdev_start that waits for it, or NULL; core/start.c */
+	bool bound;                  /* driver bound: listens when idle */
 	/* What unmaking has to undo: units taken, ops->mdev_listen, hooks->mdev_create. */
 	bool charged, listening, made;
 	bool connected;           /* counted in group->n_connected; also in MDEV_REMOVING */
@@ -197,6 +203,11 @@ struct core_ops {
 	 * exactly once (-EIO when the worker went). */
 	int (*param_live)(void *arg, struct umdev_mdev *mdev, const struct umdev_param *param,
 			  const struct umdev_value *value);
+	/* Somebody waits for mdev to be served (mdev->start_set): core_start_done() follows, later,
+	 * never from inside this call. */
+	void (*start)(void *arg, struct umdev_mdev *mdev);
+	/* Nobody does any more, nor is it started: its worker may go when no client is left. */
+	void (*stop)(void *arg, struct umdev_mdev *mdev);
 	/* Disconnect the client: core_closed() follows. force: surprise removal, deadline 2 s. */
 	void (*disconnect)(void *arg, struct umdev_mdev *mdev, bool force);
 	void (*event)(void *arg, const struct core_event *event);
@@ -224,6 +235,9 @@ struct core {
 	/* fixed nodes of the tree */
 	struct tree_node *devices_virtual, *class_dir, *mdev_bus, *bus, *bus_devices, *bus_drivers,
 		*iommu_groups, *class_vfio, *class_vfio_dev, *virtual_vfio;
+	struct tree_node *class_mdev; /* NULL: no parent has params=on; n_class_mdev have */
+	unsigned n_class_mdev;
+	struct list_node start_sets; /* struct start_set: mdev_starts that wait */
 };
 
 /* Can the core work with this driver's tables? 0 / -EINVAL, explained. */
@@ -256,7 +270,7 @@ int mdev_create(struct mdev_type *type, const char *spec, size_t len, struct umd
 struct mdev_saved {
 	struct uuid uuid;
 	uint64_t order;
-	bool bound, opened;
+	bool bound, opened, started;
 	uint32_t group, vfio; /* numbers, if bound; another one when it is taken */
 	const char *failed;   /* MDEV_FAILED, and why; or NULL */
 	unsigned n_settings;
@@ -276,6 +290,27 @@ enum mdev_remove_how {
 int mdev_may_remove(const struct umdev_mdev *mdev, enum mdev_remove_how how);
 /* 0, -EBUSY, -ENODEV (is being removed), or TREE_LATER: answered through wait (may be NULL). */
 int mdev_remove(struct umdev_mdev *mdev, enum mdev_remove_how how, struct attr_wait *wait);
+/* Devices that mdev_start or mdev_stop is asked for, each once. */
+struct mdev_set {
+	unsigned n;
+	struct umdev_mdev *list[CORE_MAX_SET];
+};
+/* Adds the device of that UUID or label. -ENOENT, -EINVAL, -ENOSPC: too many. */
+int mdev_set_add(struct core *core, const char *name, struct mdev_set *set);
+/* Adds all members of the group of that value; 0 members when there is none. */
+int mdev_set_add_group(struct core *core, const struct uuid *p2p, struct mdev_set *set);
+/* Commits resources before the first connection: every device of the set is served by a worker that
+ * is READY, or nothing changed. 0 (all were started), -ENODEV (being removed, not bound), -EBUSY
+ * (somebody else is starting one), -EACCES (a required parameter), or TREE_LATER: answered through
+ * wait (may be NULL) with 0 or the errno of the first that failed. */
+int mdev_start(struct core *core, const struct mdev_set *set, struct attr_wait *wait);
+/* The opposite. -EBUSY: one is connected or being started; then nothing changed. */
+int mdev_stop(struct core *core, const struct mdev_set *set);
+/* Is it to be served though nobody is connected? */
+bool mdev_wants_worker(const struct umdev_mdev *mdev);
+/* The end of this process is near: what waits is answered, nothing is started any more. */
+void core_stop_all(struct core *core);
+
 /* The vendor driver on bus mdev. bind: -EBUSY is bound. unbind: -ENODEV is not, -EBUSY in use. */
 int mdev_bind(struct umdev_mdev *mdev);
 int mdev_unbind(struct umdev_mdev *mdev);
@@ -318,10 +353,11 @@ int core_may_connect(struct umdev_mdev *mdev, const struct sock_peer *peer);
 /* Its connection was handed to a worker. peer is copied; the pidfd stays the caller's. */
 void core_connected(struct umdev_mdev *mdev, const struct sock_peer *peer);
 /* The worker said CLOSED (or is gone for good). The last one of a group releases its owner; a
- * removal that waits is carried out: mdev may be freed. No-op when not connected or started. */
+ * removal that waits is carried out: mdev may be freed. No-op when not connected. */
 void core_closed(struct umdev_mdev *mdev);
-void core_started(struct umdev_mdev *mdev);  /* IDLE, FAILED -> STARTED */
-void core_stopped(struct umdev_mdev *mdev);  /* STARTED -> IDLE */
+/* ops->start's answer: its worker is READY, or (error < 0, text left) there will be none. A device
+ * that was started already, and whose next worker that is, fails. */
+void core_start_done(struct umdev_mdev *mdev, int error);
 void core_takeover(struct umdev_mdev *mdev); /* CONNECTED, STARTED -> TAKEOVER */
 void core_resumed(struct umdev_mdev *mdev);  /* TAKEOVER -> what it was */
 /* Anything but REMOVING -> FAILED; counts as closed. */

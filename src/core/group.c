@@ -79,7 +79,7 @@ static int group_add(struct mdev_group *group, struct umdev_mdev *mdev)
 	return 0;
 }
 
-static struct mdev_group *group_find(const struct core *core, const struct uuid *p2p)
+struct mdev_group *group_find(const struct core *core, const struct uuid *p2p)
 {
 	struct list_node *node = uuid_map_find(&core->p2p_groups, p2p);
 

@@ -34,6 +34,8 @@ struct mdev_group {
 	struct tree_node *vfio, *class_link; /* /devices/virtual/vfio/<number>, /class/vfio/... */
 };
 
+/* The group of that value, or NULL. */
+struct mdev_group *group_find(const struct core *core, const struct uuid *p2p);
 /* Puts mdev in the group of its peer_to_peer_resource_uuid (which passed group_may_join), or in a
  * new one of its own, of that number if it is free. 0 / -ENOMEM, -ENOSPC. */
 #define GROUP_ANY UINT32_MAX

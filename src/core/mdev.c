@@ -27,7 +27,8 @@ static const unsigned edges[] = {
 	[MDEV_IDLE] = TO(MDEV_STARTED) | TO(MDEV_CONNECTED) | TO(MDEV_FAILED) | TO(MDEV_REMOVING),
 	[MDEV_STARTED] = TO(MDEV_IDLE) | TO(MDEV_CONNECTED) | TO(MDEV_TAKEOVER) | TO(MDEV_FAILED) |
 			 TO(MDEV_REMOVING),
-	[MDEV_CONNECTED] = TO(MDEV_IDLE) | TO(MDEV_TAKEOVER) | TO(MDEV_FAILED) | TO(MDEV_REMOVING),
+	[MDEV_CONNECTED] = TO(MDEV_IDLE) | TO(MDEV_STARTED) | TO(MDEV_TAKEOVER) | TO(MDEV_FAILED) |
+			   TO(MDEV_REMOVING),
 	[MDEV_TAKEOVER] = TO(MDEV_IDLE) | TO(MDEV_STARTED) | TO(MDEV_CONNECTED) | TO(MDEV_FAILED) |
 			  TO(MDEV_REMOVING),
 	[MDEV_FAILED] = TO(MDEV_IDLE) | TO(MDEV_STARTED) | TO(MDEV_REMOVING),
@@ -41,7 +42,8 @@ const char *mdev_state_name(enum mdev_state state)
 
 bool mdev_in_use(const struct umdev_mdev *mdev)
 {
-	return mdev->connected || mdev->state == MDEV_STARTED || mdev->state == MDEV_TAKEOVER;
+	return mdev->connected || mdev->start_set || mdev->state == MDEV_STARTED ||
+	       mdev->state == MDEV_TAKEOVER;
 }
 
 bool mdev_is_served(const struct umdev_mdev *mdev)
@@ -401,6 +403,8 @@ int mdev_restore(struct mdev_type *type, const struct mdev_saved *saved, struct 
 	if (error < 0)
 		return error;
 	mdev->opened = saved->opened;
+	if (saved->started)
+		start_restore(mdev);
 	if (saved->failed)
 		core_failed(mdev, saved->failed);
 	if (saved->pending.key && param_restore_pending(mdev, &saved->pending) < 0)
@@ -427,9 +431,11 @@ void mdev_finish_removal(struct umdev_mdev *mdev)
 
 static int refuse_in_use(const struct umdev_mdev *mdev)
 {
+	if (mdev->start_set)
+		return err_set(-EBUSY, "%s is being started; wait for it", mdev->uuid_text);
 	return err_set(-EBUSY, "%s is %s; %s first, or use `umdev remove --force`", mdev->uuid_text,
 		       mdev_state_name(mdev->state),
-		       mdev->state == MDEV_STARTED ? "stop it" : "disconnect its client");
+		       mdev->state == MDEV_STARTED ? "release it" : "disconnect its client");
 }
 
 static int remove_later(struct umdev_mdev *mdev, bool force, struct attr_wait **slot,
@@ -447,8 +453,7 @@ int mdev_may_remove(const struct umdev_mdev *mdev, enum mdev_remove_how how)
 
 	if (mdev->state == MDEV_REMOVING && (!force || mdev->force_wait))
 		return err_set(-ENODEV, "%s is being removed", mdev->uuid_text);
-	if (!force && mdev_in_use(mdev) &&
-	    (!mdev->parent->remove_waits || mdev->state == MDEV_STARTED))
+	if (!force && mdev_in_use(mdev) && (!mdev->parent->remove_waits || !mdev->connected))
 		return refuse_in_use(mdev);
 	return 0;
 }
@@ -462,12 +467,12 @@ int mdev_remove(struct umdev_mdev *mdev, enum mdev_remove_how how, struct attr_w
 		return error;
 	if (mdev->state == MDEV_REMOVING)
 		return remove_later(mdev, true, &mdev->force_wait, wait);
-	if (!mdev_in_use(mdev)) {
-		mdev_set_state(mdev, MDEV_REMOVING, NULL);
+	start_abandon(mdev, -ENODEV);
+	mdev_set_state(mdev, MDEV_REMOVING, NULL);
+	if (!mdev->connected) {
 		mdev_finish_removal(mdev);
 		return 0;
 	}
-	mdev_set_state(mdev, MDEV_REMOVING, NULL);
 	unpublish_links(mdev);
 	return remove_later(mdev, force, &mdev->remove_wait, wait);
 }

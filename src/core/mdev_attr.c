@@ -99,11 +99,27 @@ static bool p2p_visible(struct tree_node *node, unsigned index)
 	return mdev->parent->params_shown && mdev->type->info->p2p >= 0;
 }
 
+static int started_show(struct tree_node *node, const struct tree_attr *attr, unsigned index,
+			char *buf)
+{
+	const struct umdev_mdev *mdev = node->object;
+
+	return snprintf(buf, TREE_ATTR_SIZE, "%d\n", mdev->started);
+}
+
+static bool started_visible(struct tree_node *node, unsigned index)
+{
+	const struct umdev_mdev *mdev = node->object;
+
+	return mdev->parent->params_shown;
+}
+
 static const struct tree_attr mdev_attrs[] = {
 	{ .name = "aggregated_instances",
 	  .mode = 0444,
 	  .show = aggregated_show,
 	  .visible = aggregated_visible },
+	{ .name = "mdev_started", .mode = 0444, .show = started_show, .visible = started_visible },
 	{ .name = "peer_to_peer_resource_uuid",
 	  .mode = 0644,
 	  .show = p2p_show,

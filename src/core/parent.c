@@ -224,6 +224,7 @@ static int parent_publish(struct umdev_parent *parent)
 		return -ENOMEM;
 	parent->dir = tree_add(&core->tree, virtual, parent->name, &parent_kind, parent);
 	if (!parent->dir || publish_types(parent) < 0 ||
+	    (parent->params_shown && start_files_get(parent) < 0) ||
 	    !tree_add_link_to(&core->tree, class, parent->name, parent->dir) ||
 	    !tree_add_link_to(&core->tree, core->mdev_bus, parent->name, parent->dir))
 		return -ENOMEM;
@@ -240,6 +241,7 @@ static void parent_unpublish(struct umdev_parent *parent)
 		tree_remove(&core->tree, tree_child(&core->tree, class, parent->name));
 		tree_remove(&core->tree, TAKE(parent->dir));
 	}
+	start_files_put(parent);
 	bus_driver_put(TAKE(parent->bus_driver));
 	class_put(core, parent->class_name);
 }

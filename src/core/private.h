@@ -86,12 +86,25 @@ void param_abandon(struct umdev_mdev *mdev);
 void mdev_set_state(struct umdev_mdev *mdev, enum mdev_state state, const char *detail);
 /* The last step of a removal that waited. Frees mdev. */
 void mdev_finish_removal(struct umdev_mdev *mdev);
+/* -EACCES: a parameter that must be set before use is not. */
+int mdev_check_required(const struct umdev_mdev *mdev);
 /* Forgets the connection; the owner goes with the last one of the group. */
 void mdev_disconnected(struct umdev_mdev *mdev);
 /* Takes the nodes of a device that is going, or was never complete, out of the tree. */
 void mdev_unpublish(struct umdev_mdev *mdev);
 void mdev_event(const struct umdev_mdev *mdev, enum core_event_type type, const char *detail);
 void mdev_dirty(struct umdev_mdev *mdev);
+
+/* ---- start.c ---- */
+
+/* It is going, or failed (error < 0): the mdev_start that waits for it fails, and it is not started
+ * any more. No-op otherwise. */
+void start_abandon(struct umdev_mdev *mdev, int error);
+/* As they were before the manager was restarted: STARTED. */
+void start_restore(struct umdev_mdev *mdev);
+/* /class/mdev comes and goes with the parents that show parameters. 0 / -ENOMEM */
+int start_files_get(struct umdev_parent *parent);
+void start_files_put(struct umdev_parent *parent); /* no-op without get */
 
 /* ---- bus_attr.c ---- */
 

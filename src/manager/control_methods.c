@@ -313,6 +313,46 @@ static int run_param_set(struct manager *m, const struct control_peer *peer, jso
 	return param_set(mdev, varlink_text(params, "param"), value, strlen(value), wait);
 }
 
+/* The devices of those names; of one name that is a group's, the group. */
+static int find_set(struct manager *m, const json_t *names, struct mdev_set *ret)
+{
+	const char *only = json_string_value(json_array_get(names, 0));
+	const json_t *name;
+	struct uuid uuid;
+	size_t i;
+	int r = 0;
+
+	ret->n = 0;
+	if (json_array_size(names) == 1 && strlen(only) == UUID_TEXT - 1 &&
+	    uuid_parse(only, UUID_TEXT - 1, &uuid) == 0)
+		r = mdev_set_add_group(&m->core, &uuid, ret);
+	if (ret->n)
+		return r;
+	json_array_foreach(names, i, name) {
+		if (r == 0)
+			r = mdev_set_add(&m->core, json_string_value(name), ret);
+	}
+	return r;
+}
+
+static int run_commit(struct manager *m, const struct control_peer *peer, json_t *params,
+		      struct attr_wait *wait, json_t **ret)
+{
+	struct mdev_set set;
+	int r = find_set(m, json_object_get(params, "names"), &set);
+
+	return r < 0 ? r : mdev_start(&m->core, &set, wait);
+}
+
+static int run_release(struct manager *m, const struct control_peer *peer, json_t *params,
+		       struct attr_wait *wait, json_t **ret)
+{
+	struct mdev_set set;
+	int r = find_set(m, json_object_get(params, "names"), &set);
+
+	return r < 0 ? r : mdev_stop(&m->core, &set);
+}
+
 static int run_restart(struct manager *m, const struct control_peer *peer, json_t *params,
 		       struct attr_wait *wait, json_t **ret)
 {
@@ -453,6 +493,10 @@ const struct control_method control_methods[] = {
 	  .params = { { "name", VARLINK_TEXT },
 		      { "param", VARLINK_TEXT },
 		      { "value", VARLINK_TEXT } } },
+	{ "io.umdev.Commit", .run = run_commit, .changes = true,
+	  .params = { { "names", VARLINK_TEXTS } } },
+	{ "io.umdev.Release", .run = run_release, .changes = true,
+	  .params = { { "names", VARLINK_TEXTS } } },
 	{ "io.umdev.Restart", .run = run_restart, .changes = true,
 	  .params = { { "name", VARLINK_TEXT, .optional = true } } },
 	{ "io.umdev.Read", .run = run_read, .params = { { "path", VARLINK_TEXT } } },

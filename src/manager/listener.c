@@ -104,11 +104,23 @@ static struct worker *group_worker(const struct mdev_group *group)
 	return NULL;
 }
 
+/* The device is to be served, by a client or not. 1: it is; 0: it will be; -errno (text left) */
+static int serve(struct listener *l)
+{
+	struct worker *w = group_worker(l->mdev->group);
+	int r;
+
+	if (!w) {
+		r = worker_start(l->manager, l->mdev->group);
+		return r < 0 ? r : 0;
+	}
+	return worker_takes(w, l->mdev);
+}
+
 /* 1: it was handed to the worker; 0: it must wait; -errno (text left): it is refused. */
 static int admit(struct listener *l, int fd, const struct sock_peer *peer)
 {
 	struct umdev_mdev *mdev = l->mdev;
-	struct worker *w;
 	int r;
 
 	err_clear();
@@ -124,14 +136,12 @@ static int admit(struct listener *l, int fd, const struct sock_peer *peer)
 	if (r < 0)
 		return r;
 	loop_timer_cancel(&l->waiting_deadline);
-	w = group_worker(mdev->group);
-	if (!w)
-		return worker_start(l->manager, mdev->group);
-	if (!worker_takes(w, mdev))
-		return 0;
+	r = serve(l);
+	if (r <= 0)
+		return r;
 	/* In this order: what is written down is never less than what the worker has. */
 	core_connected(mdev, peer);
-	r = worker_connect(w, mdev, fd);
+	r = worker_connect(l->worker, mdev, fd);
 	if (r < 0) {
 		core_closed(mdev);
 		return r;
@@ -159,12 +169,27 @@ static void admit_or_wait(struct listener *l, int fd, struct sock_peer *peer)
 	}
 }
 
+/* mdev_start waits for it, or it is started and its last owner's worker is gone. */
+static void serve_started(struct listener *l)
+{
+	int r;
+
+	err_clear();
+	r = serve(l);
+	if (r == 1)
+		worker_check_idle(l->worker); /* that it is to stay, too */
+	if (r != 0)
+		core_start_done(l->mdev, r < 0 ? r : 0);
+}
+
 static void retry_now(struct loop_defer *defer)
 {
 	struct listener *l = container_of(defer, struct listener, retry);
 	struct sock_peer peer;
 	int fd;
 
+	if (mdev_wants_worker(l->mdev) && !l->manager->stopping)
+		serve_started(l);
 	if (l->waiting_fd < 0)
 		return;
 	fd = take_waiting(l, &peer);

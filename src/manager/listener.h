@@ -8,6 +8,7 @@
  *  - for the worker to notice that the client before has hung up, at most PREDECESSOR_MS. Without
  *    that a VMM that is killed and started again at once would be refused.
  * Everything that may end a wait calls listener_retry, and the admission runs again from the start.
+ * So does a device that is to be served without a client (mdev_wants_worker).
  */
 #ifndef MANAGER_LISTENER_H
 #define MANAGER_LISTENER_H
@@ -48,7 +49,8 @@ void listener_remove_dir(const char *path);
 
 /* Takes a connection that came another way (umdevd --one --fd). */
 void listener_adopt(struct listener *l, int fd);
-/* The worker, the owner or the state changed: look at who waits again, from the loop. */
+/* The worker, the owner or the state changed, or a worker is wanted: look at who waits again, from
+ * the loop. */
 void listener_retry(struct listener *l);
 /* The connection is over for the worker: drop ours, so that the client sees the end. */
 void listener_drop_client(struct listener *l);

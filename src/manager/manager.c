@@ -54,6 +54,19 @@ static int op_param_live(void *arg, struct umdev_mdev *mdev, const struct umdev_
 	return worker_param_set(l->worker, mdev);
 }
 
+static void op_start(void *arg, struct umdev_mdev *mdev)
+{
+	listener_retry(mdev->manager);
+}
+
+static void op_stop(void *arg, struct umdev_mdev *mdev)
+{
+	struct listener *l = mdev->manager;
+
+	if (l && l->worker)
+		worker_check_idle(l->worker);
+}
+
 static void op_disconnect(void *arg, struct umdev_mdev *mdev, bool force)
 {
 	struct listener *l = mdev->manager;
@@ -116,6 +129,8 @@ static const struct core_ops core_ops = {
 	.mdev_unlisten = op_unlisten,
 	.is_served = op_is_served,
 	.param_live = op_param_live,
+	.start = op_start,
+	.stop = op_stop,
 	.disconnect = op_disconnect,
 	.event = op_event,
 	.dirty = op_dirty,
@@ -305,6 +320,7 @@ void manager_stop(struct manager *m, int exit_code)
 	m->stopping = true;
 	m->keep = false;
 	m->exit_code = exit_code;
+	core_stop_all(&m->core);
 	list_for_each(w, &m->workers, node)
 		worker_stop(w);
 	if (list_is_empty(&m->workers))

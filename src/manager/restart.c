@@ -277,6 +277,8 @@ static void settle(struct entry *e)
 		core_param_done(e->mdev, EIO); /* if one was under way */
 	if (e->state.removing)
 		go_on_removing(e);
+	else if (e->mdev->started)
+		listener_retry(e->mdev->manager);
 }
 
 /* ---- what is left of others ---- */

@@ -78,6 +78,8 @@ static json_t *describe(const struct umdev_mdev *mdev, const struct worker_recor
 		    &bad);
 	if (mdev->opened)
 		put(json, "opened", json_true(), &bad);
+	if (mdev->started)
+		put(json, "started", json_true(), &bad);
 	if (mdev->state == MDEV_REMOVING)
 		put(json, "removing", json_true(), &bad);
 	if (mdev->state == MDEV_FAILED)
@@ -199,8 +201,10 @@ static const char *decode(json_t *json, struct device_state *s)
 	decode_service(json, s, &bad);
 	s->saved.order = number(json, "order", INT64_MAX, &bad);
 	s->saved.opened = truth(json, "opened", &bad);
+	s->saved.started = truth(json, "started", &bad);
 	s->removing = truth(json, "removing", &bad);
 	bad |= s->connected && s->saved.failed;
+	bad |= s->saved.started && (s->saved.failed || s->removing || !s->saved.bound);
 	return bad ? "it is not what umdevd writes" : NULL;
 }
 

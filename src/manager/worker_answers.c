@@ -45,7 +45,8 @@ static void on_resumed(struct worker *w, int signal, unsigned lives)
 	log_warning("group %u: its worker was killed by signal %d and goes on (life %u)", w->group,
 		    signal, lives);
 	for (unsigned i = 0; i < w->n_members; i++) {
-		if (!w->members[i].mdev || !w->members[i].connected)
+		if (!w->members[i].mdev ||
+		    (!w->members[i].connected && !w->members[i].mdev->started))
 			continue;
 		core_takeover(w->members[i].mdev);
 		core_resumed(w->members[i].mdev);

@@ -74,7 +74,8 @@ static void release_member(struct worker *w, struct worker_member *member, bool 
 	_cleanup_free_ char *last_words = told && mdev->fail_text ? strdup(mdev->fail_text) : NULL;
 	struct listener *l = mdev->manager;
 	/* Of one that we started and that was never ready: nobody can be served. */
-	bool concerned = member->connected || (!w->pong_ns && !w->adopted);
+	bool concerned = member->connected || (!w->pong_ns && !w->adopted) ||
+			 (!clean && mdev_wants_worker(mdev));
 
 	loop_timer_cancel(&member->param_deadline);
 	loop_timer_cancel(&member->stop_deadline);
@@ -383,19 +384,47 @@ void worker_stop(struct worker *w)
 	worker_send(w, frame, len, NULL, 0);
 }
 
-static void stop_if_idle(struct loop_defer *defer)
+static bool is_wanted(const struct worker *w)
 {
-	struct worker *w = container_of(defer, struct worker, idle);
+	for (unsigned i = 0; i < w->n_members; i++) {
+		if (w->members[i].mdev && mdev_wants_worker(w->members[i].mdev))
+			return true;
+	}
+	return false;
+}
 
-	if (w->state != MW_READY || w->n_connected)
-		return;
+static bool is_waited_for(const struct worker *w)
+{
 	for (unsigned i = 0; i < w->n_members; i++) {
 		const struct listener *l = w->members[i].mdev ? w->members[i].mdev->manager : NULL;
 
 		if (l && l->waiting_fd >= 0)
-			return;
+			return true;
 	}
-	worker_stop(w);
+	return false;
+}
+
+/* Should it stay when we and all clients are gone? */
+static void hold(struct worker *w, bool held)
+{
+	uint8_t frame[MW_HEADER];
+	int len = mw_put_plain(frame, sizeof(frame), MW_HOLD, 0, held);
+
+	w->held = held;
+	worker_send(w, frame, len, NULL, 0);
+}
+
+static void stop_if_idle(struct loop_defer *defer)
+{
+	struct worker *w = container_of(defer, struct worker, idle);
+	bool wanted = is_wanted(w);
+
+	if (w->state != MW_READY)
+		return;
+	if (wanted != w->held)
+		hold(w, wanted);
+	if (!wanted && !w->n_connected && !is_waited_for(w))
+		worker_stop(w);
 }
 
 void worker_check_idle(struct worker *w)
@@ -440,7 +469,8 @@ void worker_ready(struct worker *w)
 	if (w->adopted)
 		log_info("group %u: its worker %d goes on with %u clients", w->group, (int)w->pid,
 			 w->n_connected);
-	if (w->adopted && (w->stop_wanted || !w->n_connected))
+	w->held = w->adopted && !is_wanted(w); /* what one of ours is told is not known */
+	if (w->adopted && (w->stop_wanted || (!w->n_connected && !is_wanted(w))))
 		worker_stop(w);
 	worker_check_idle(w); /* after those */
 }

@@ -2,10 +2,11 @@
 /*
  * One worker of one group, as the manager sees it: the process, its messages, its deadlines.
  *
- * A worker serves one ownership: it is started for the first connection of an owner and stopped
- * after the last, so that nothing an owner did to it meets the next one. What it says is judged by
- * the rows of wire/mw (direction, sizes, state, rate) and by what the manager knows (is that
- * member connected?); a worker that says something else is ended, and with it its group only.
+ * A worker serves one ownership: it is started for the first connection of an owner, or before it
+ * for a device that is started (mdev_start), and stopped after the last, so that nothing an owner
+ * did to it meets the next one. Started devices then get another one at once. What it says is
+ * judged by the rows of wire/mw (direction, sizes, state, rate) and by what the manager knows (is
+ * that member connected?); a worker that says something else is ended, and with it its group only.
  *
  *   worker_start -> MW_STARTING -> READY -> MW_READY -> worker_stop -> MW_STOPPING -> exit
  *                        any of them -> worker_kill (deadline, broken rule) -> MW_DEAD -> exit
@@ -56,6 +57,7 @@ struct worker { /* owned by manager->workers */
 	uint64_t start;   /* process_start() of it */
 	bool adopted;     /* a manager before us started it */
 	bool stop_wanted; /* adopted: to be stopped when it is READY */
+	bool held;        /* HOLD: it was told to stay without a manager and without clients */
 	int pidfd;
 	struct loop_fd exit_source;
 	struct loop_timer deadline; /* of READY, of STOP, of the exit after a hang-up */
@@ -89,7 +91,8 @@ int worker_param_set(struct worker *w, struct umdev_mdev *mdev);
 void worker_disconnect(struct worker *w, struct umdev_mdev *mdev, bool force);
 /* mdev (not connected) goes away; the worker's last member takes it with it. */
 void worker_forget(struct worker *w, struct umdev_mdev *mdev);
-/* Nobody may be left to serve (a connection was refused): then it is stopped, from the loop. */
+/* Who is to be served may have changed (a connection was refused, a device is started or no
+ * longer): it is told, or stopped when nobody is left, from the loop. */
 void worker_check_idle(struct worker *w);
 /* Ask all members' connections to close and the process to exit. No-op when it was asked. */
 void worker_stop(struct worker *w);

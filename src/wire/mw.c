@@ -36,6 +36,7 @@ static const struct mw_rule rules[] = {
 	/* It may follow CONFIG, as CONNECT may. */
 	{ MW_RESTART, "RESTART", true, MW_NOBODY, 10, 10 + 133 * MW_MAX_TYPES, 0, 0,
 	  S(STARTING) | S(READY), 0 },
+	{ MW_HOLD, "HOLD", true, MW_NOBODY, 0, 0, 0, 0, S(READY), 0 },
 	{ MW_READY_MSG, "READY", false, MW_NOBODY, 0, 0, 0, 0, S(STARTING), 1 },
 	{ MW_CLOSED, "CLOSED", false, MW_ONE, 6, 4 + TEXT_MAX_LEN, 0, 0, S(READY) | S(STOPPING),
 	  1000 },

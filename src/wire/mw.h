@@ -50,6 +50,7 @@ enum mw_type {
 	MW_STOP = 6,      /* member or MW_ALL: mode, deadline */
 	MW_PING = 7,      /* serial; answered by PONG */
 	MW_RESTART = 8,   /* serial: versions that the installed program reads. RESTARTED follows */
+	MW_HOLD = 9,      /* serial 1: without manager and clients it stays; 0: it goes then */
 	/* worker -> manager */
 	MW_READY_MSG = 32,  /* sandbox is closed, everything allocated */
 	MW_CLOSED = 33,     /* member: reason, text. Sent once per CONNECT */

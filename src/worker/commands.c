@@ -304,6 +304,18 @@ static int exec_ping(struct worker *w, const struct mw_frame *f, const struct co
 	return 0;
 }
 
+static int exec_hold(struct worker *w, const struct mw_frame *f, const struct conn_msg *msg)
+{
+	struct worker_half *next;
+
+	if (f->serial > 1)
+		return -EPROTO;
+	next = worker_begin(w);
+	next->held = f->serial;
+	commit_frame(w, next, msg);
+	return 0;
+}
+
 static const struct {
 	int (*exec)(struct worker *, const struct mw_frame *, const struct conn_msg *);
 	bool member; /* the frame is for one member, which must exist */
@@ -312,6 +324,7 @@ static const struct {
 	[MW_PARAM_SET] = { exec_param_set, true }, [MW_RES_ADD] = { exec_res_add, true },
 	[MW_RES_DEL] = { exec_res_del, true },     [MW_STOP] = { exec_stop, false },
 	[MW_PING] = { exec_ping, false },          [MW_RESTART] = { exec_restart, false },
+	[MW_HOLD] = { exec_hold, false },
 };
 
 int worker_execute(struct worker *w, const struct conn_msg *msg)

@@ -72,7 +72,7 @@ int worker_state_check(const struct worker_shared *shared)
 		return -EUCLEAN;
 	if (half->config_len > MW_MAX || (half->config_len && half->config_len < MW_HEADER))
 		return -EUCLEAN;
-	if (half->ready > 1 || half->greet > 1 || half->stopping > 1 ||
+	if (half->ready > 1 || half->greet > 1 || half->stopping > 1 || half->held > 1 ||
 	    (half->ready && !half->config_len))
 		return -EUCLEAN;
 	for (unsigned i = 0; i < MW_MAX_MEMBERS; i++) {

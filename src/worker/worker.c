@@ -58,8 +58,8 @@ void worker_check_done(struct worker *w)
 
 	if (w->loop.stop || is_serving(w))
 		return;
-	if (orphan || (w->half->stopping && !owes_closed(w) &&
-		       conn_is_flushed(&w->channel, &w->half->cursor)))
+	if ((orphan && !w->half->held) || (w->half->stopping && !owes_closed(w) &&
+					   conn_is_flushed(&w->channel, &w->half->cursor)))
 		loop_stop(&w->loop, 0);
 }
 

@@ -13,7 +13,8 @@
  * those that tell of the keeper's doings (RESUMED, the last STATE of a group that is given up): so
  * a frame that a dead worker sent half is always completed first.
  *
- * Manager gone: ORPHAN. Served clients are served on; the worker exits when the last one leaves.
+ * Manager gone: ORPHAN. Served clients are served on; the worker exits when the last one leaves,
+ * unless it is held: devices that were started keep what they have for the next manager.
  * A successor manager connects to the rendezvous socket and hears READY, then STATE of each faulty
  * member, then CLOSED of each member without a client (it may never have heard of that).
  *
@@ -34,7 +35,7 @@
 
 #define WORKER_MAGIC 0x756d6465762d7732ULL
 #ifndef WORKER_LAYOUT
-#define WORKER_LAYOUT 4 /* of all structs below and what they contain; raise on every change */
+#define WORKER_LAYOUT 5 /* of all structs below and what they contain; raise on every change */
 #endif
 
 /* Written by the worker as transactions; small, it is copied for each frame. */
@@ -46,6 +47,7 @@ struct worker_half {
 	uint32_t told;             /* the life whose RESUMED was committed */
 	uint32_t stopping;         /* STOP of all was executed */
 	uint32_t connected;        /* bit per member: CONNECT executed, CLOSED not committed */
+	uint32_t held;             /* HOLD: it stays although nobody is left */
 	uint32_t restart;          /* serial of a RESTART whose RESTARTED is owed; 0: none */
 	uint64_t stop_at_ns;       /* deadline of that STOP */
 	/* per member: descriptor of CONNECT not yet given to the presentation, or -1 */

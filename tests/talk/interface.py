@@ -144,6 +144,8 @@ def every_reply_is_as_described() -> None:
         kinds = {e["name"]: e["kind"] for e in c.call("ListDir", path=path)["entries"]}
         t.equal([kinds[n] for n in ("mdev", "remove", "driver")], ["directory", "file", "link"],
                 "kinds")
+        c.call("Commit", names=["b"])
+        c.call("Release", names=[u])
         t.equal(c.call("Restart", name="b"), {"devices": []}, "devices in use that were moved")
         with Client(d.socket(u)):
             t.equal(c.call("Restart"), {"devices": [u]}, "all of them")

@@ -287,6 +287,20 @@ static int op_live(void *arg, struct umdev_mdev *mdev, const struct umdev_param 
 	return 0;
 }
 
+static void op_start(void *arg, struct umdev_mdev *mdev)
+{
+	struct fixture *f = arg;
+
+	f->n_wanted++;
+}
+
+static void op_stop(void *arg, struct umdev_mdev *mdev)
+{
+	struct fixture *f = arg;
+
+	f->n_unwanted++;
+}
+
 static void op_disconnect(void *arg, struct umdev_mdev *mdev, bool force)
 {
 	struct fixture *f = arg;
@@ -344,6 +358,8 @@ static const struct core_ops ops = {
 	.mdev_unlisten = op_unlisten,
 	.is_served = op_is_served,
 	.param_live = op_live,
+	.start = op_start,
+	.stop = op_stop,
 	.disconnect = op_disconnect,
 	.event = op_event,
 	.dirty = op_dirty,
@@ -603,4 +619,19 @@ static void waiter_done(struct attr_wait *wait, int result)
 void waiter_init(struct waiter *w)
 {
 	*w = (struct waiter){ .wait.done = waiter_done };
+}
+
+void start(struct umdev_mdev *mdev)
+{
+	const struct mdev_set set = { .n = 1, .list = { mdev } };
+
+	assert_int_equal(mdev_start(mdev->core, &set, NULL), TREE_LATER);
+	core_start_done(mdev, 0);
+}
+
+void stop(struct umdev_mdev *mdev)
+{
+	const struct mdev_set set = { .n = 1, .list = { mdev } };
+
+	assert_int_equal(mdev_stop(mdev->core, &set), 0);
 }

@@ -26,8 +26,9 @@ struct fixture {
 	const struct umdev_mdev *served; /* a worker has its values */
 	int listen_error, live_error, check_error, create_error;
 	unsigned n_listening, n_made, n_disconnects, n_live, n_dirty;
-	bool forced;              /* the last disconnect */
-	struct umdev_mdev *asked; /* of the last disconnect or live change */
+	unsigned n_wanted, n_unwanted; /* calls of ops->start and ops->stop */
+	bool forced;                   /* the last disconnect */
+	struct umdev_mdev *asked;      /* of the last disconnect or live change */
 };
 
 struct fixture *fixture_new(void);
@@ -55,6 +56,9 @@ struct umdev_mdev *create(struct fixture *f, struct umdev_parent *parent, const 
 			  const char *spec);
 int try_create(struct fixture *f, struct umdev_parent *parent, const char *type, const char *spec);
 void remove_idle(struct umdev_mdev *mdev);
+/* mdev_start and its worker's READY; mdev_stop. */
+void start(struct umdev_mdev *mdev);
+void stop(struct umdev_mdev *mdev);
 
 /* A process; different pids are different processes. */
 struct sock_peer process(int pid);

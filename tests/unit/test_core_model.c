@@ -336,8 +336,8 @@ static int random_connect(struct model *m, struct slot *s)
 		core_connected(s->mdev, &qemu);
 		s->in_use = true;
 	} else if (s->bound && s->mdev->state == MDEV_FAILED) {
-		core_started(s->mdev);
-		core_stopped(s->mdev);
+		start(s->mdev);
+		stop(s->mdev);
 	}
 	return 0;
 }

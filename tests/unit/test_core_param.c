@@ -218,7 +218,7 @@ static void changes_are_refused_in_the_wrong_state(void **state)
 	core_closed(mdev);
 	assert_int_equal(set(mdev, "speed", "300"), 0);
 	assert_int_equal(set(mdev, "colour", "blue"), -EBUSY);
-	core_started(mdev);
+	start(mdev);
 	assert_int_equal(set(mdev, "speed", "600"), -EBUSY);
 	core_failed(mdev, "crashed");
 	assert_int_equal(set(mdev, "speed", "600"), 0);
@@ -595,9 +595,9 @@ static void groups_in_use_do_not_change(void **state)
 	/* An idle member may go. */
 	remove_idle(b);
 	core_closed(a);
-	core_started(c);
+	start(c);
 	assert_int_equal(move(a, UUID_C), -EBUSY);
-	core_stopped(c);
+	stop(c);
 	assert_int_equal(move(a, UUID_C), 0);
 	fixture_free(f);
 }

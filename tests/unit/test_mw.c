@@ -423,7 +423,7 @@ static void every_rule_is_whole(void **state)
 		assert_true(rule->to_worker || rule->per_second); /* workers are not trusted */
 		assert_true(rule->to_worker || rule->max_fds == 0);
 	}
-	assert_int_equal(n, 15);
+	assert_int_equal(n, 16);
 }
 
 int main(void)

@@ -78,6 +78,7 @@ static void impossible_states_are_refused(void **state)
 	REFUSED(half->ready = 2; half->config_len = 100, );
 	REFUSED(half->greet = 2, );
 	REFUSED(half->stopping = 2, );
+	REFUSED(half->held = 2, );
 	REFUSED(half->connect_fd[3] = -2, );
 	REFUSED(half->connect_fd[3] = 7, );
 	REFUSED(half->closed[31] = 1, );
