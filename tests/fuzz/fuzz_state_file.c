@@ -53,7 +53,12 @@ static void no_event(void *arg, const struct core_event *event)
 {
 }
 
-static const struct core_ops ops = { .mdev_listen = listen_nowhere,
+static void unwanted(void *arg, struct umdev_mdev *mdev)
+{
+}
+
+static const struct core_ops ops = { .stop = unwanted,
+				     .mdev_listen = listen_nowhere,
 				     .mdev_unlisten = unlisten,
 				     .event = no_event };
 
@@ -89,6 +94,7 @@ static void restore(struct umdev_parent *parent, const struct device_state *s)
 		core_closed(mdev);
 	}
 	core_param_done(mdev, 0);
+	core_stop_all(mdev->core);
 	if (mdev_remove(mdev, MDEV_REMOVE, NULL) < 0)
 		abort();
 }
