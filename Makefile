@@ -27,6 +27,7 @@ check-fast: all
 check: all
 	@tools/setup test
 	@tools/get-qemu
+	@tools/get-varlinkctl
 	@tools/get-guest
 	@tools/get-guest bookworm
 	@tools/get-guest trixie

@@ -214,3 +214,26 @@ enum cli_exit client_once(const char *method, json_t *params, json_t **ret)
 	}
 	return client_call(&c, method, params, ret);
 }
+
+enum cli_exit client_list(const char *method, json_t *params, const char *list, json_t **ret)
+{
+	_cleanup_client_ struct client c = CLIENT_INIT;
+	_cleanup_json_ json_t *all = json_array();
+	enum cli_exit status = client_open(&c);
+	bool more = true;
+
+	if (status)
+		json_decref(params);
+	else
+		status = client_send(&c, method, params, true);
+	while (!status && more) {
+		_cleanup_json_ json_t *part = NULL;
+
+		status = client_receive(&c, &part, &more);
+		if (!status && json_array_extend(all, json_object_get(part, list)) < 0)
+			status = cli_fail(CLI_FAILURE, "%s: the answer has no %s", c.path, list);
+	}
+	if (!status)
+		*ret = json_pack("{s:O}", list, all);
+	return status;
+}

@@ -30,6 +30,9 @@ enum cli_exit client_call(struct client *c, const char *method, json_t *params, 
 enum cli_exit client_send(struct client *c, const char *method, json_t *params, bool more);
 enum cli_exit client_receive(struct client *c, json_t **ret, bool *ret_more);
 
+/* Open, call a method whose reply is a list with `more`, close: *ret has the parts joined. */
+enum cli_exit client_list(const char *method, json_t *params, const char *list, json_t **ret);
+
 /* Open, call once, close. */
 enum cli_exit client_once(const char *method, json_t *params, json_t **ret);
 

@@ -80,7 +80,7 @@ enum cli_exit cmd_list(struct cli *cli)
 		json_decref(params);
 		return cli_usage(cli->command, "list: the parent's name is not UTF-8 text");
 	}
-	status = client_once("List", params, &reply);
+	status = client_list("List", params, "devices", &reply);
 	if (status)
 		return status;
 	return cli->json ? print_json(reply)

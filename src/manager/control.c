@@ -18,6 +18,7 @@
 #define OUT_PAUSE (256u << 10)        /* unread answers: no further call is taken */
 #define OUT_MAX (2 * VARLINK_MSG_MAX) /* unread events: the monitor is dropped */
 #define MONITOR_MAX (1u << 20)
+#define PAGE_ITEMS 500
 #define GRACE_S 10 /* for a client to read why it is dropped */
 
 /*
@@ -26,6 +27,7 @@
 enum client_state {
 	CLIENT_READY,    /* accepted; an answer was given. Ended by a call, hang-up */
 	CLIENT_LATER,    /* the call's answer comes through `wait`. Ended by it */
+	CLIENT_PAGES,    /* pages of `reply` are left; they follow as it reads. Ended by the last */
 	CLIENT_MONITOR,  /* gets events until it hangs up or does not read */
 	CLIENT_DROPPING, /* only what is in `out` is still sent; then, or after GRACE_S, closed */
 };
@@ -40,7 +42,10 @@ struct client { /* owned by control->clients */
 	enum client_state state;
 	bool oneway; /* the call under way wants no answer */
 	struct attr_wait wait;
-	json_t *reply; /* owned; CLIENT_LATER: what the answer will hold, or NULL */
+	/* Owned. CLIENT_LATER: what the answer will hold, or NULL. CLIENT_PAGES: all of it. */
+	json_t *reply;
+	const char *list; /* CLIENT_PAGES: the array in it ... */
+	size_t n_given;   /* ... and how much of that was given */
 	struct loop_timer grace;
 	struct loop_defer more; /* calls are left in `in` and nothing else would wake us */
 	size_t in_len, out_len, out_size;
@@ -157,6 +162,30 @@ static int answer(struct client *c, int result, json_t *params)
 	return append_reply(c, params, c->state == CLIENT_MONITOR);
 }
 
+/* The next part of a list that was asked for with `more`. 1 / -errno: the client is lost. */
+static int next_page(struct client *c)
+{
+	const json_t *all = json_object_get(c->reply, c->list);
+	size_t end = c->n_given + PAGE_ITEMS, size = json_array_size(all);
+	json_t *page;
+	int r = control_json_reserve();
+
+	if (r < 0)
+		return r;
+	page = json_array();
+	for (; c->n_given < end && c->n_given < size; c->n_given++)
+		control_append(&page, json_incref(json_array_get(all, c->n_given)));
+	page = page ? json_pack("{s:o}", c->list, page) : NULL;
+	if (!page)
+		return -ENOMEM;
+	r = append_reply(c, page, c->n_given < size);
+	if (c->n_given == size) {
+		json_decref(TAKE(c->reply));
+		c->state = CLIENT_READY;
+	}
+	return r < 0 ? r : 1;
+}
+
 /* ---- calls ---- */
 
 static void take_calls(struct client *c);
@@ -203,7 +232,8 @@ static int refuse_method(struct client *c, const char *name)
 	return append_error(c, VARLINK_INTERFACE_NOT_FOUND, json_pack("{s:s}", "interface", name));
 }
 
-static int run_method(struct client *c, const struct control_method *method, json_t *params)
+static int run_method(struct client *c, const struct control_method *method,
+		      const struct varlink_call *call)
 {
 	json_t *reply = NULL;
 	int r;
@@ -215,9 +245,16 @@ static int run_method(struct client *c, const struct control_method *method, jso
 	}
 	c->wait = (struct attr_wait){ .done = answered_later };
 	c->state = CLIENT_LATER;
-	r = method->run(c->control->manager, &c->peer, params, &c->wait, &reply);
+	r = method->run(c->control->manager, &c->peer, call->params, &c->wait, &reply);
 	if (r == TREE_LATER) {
 		c->reply = reply;
+		return 0;
+	}
+	if (r == 0 && method->list && call->more) {
+		c->state = CLIENT_PAGES;
+		c->reply = reply;
+		c->list = method->list;
+		c->n_given = 0;
 		return 0;
 	}
 	c->state = method->stays && r == 0 ? CLIENT_MONITOR : CLIENT_READY;
@@ -239,7 +276,7 @@ static int handle_call(struct client *c, const struct varlink_call *call)
 						json_pack("{s:s}", "parameter", bad));
 	if (method->stays && !call->more)
 		return c->oneway ? 0 : append_error(c, VARLINK_EXPECTED_MORE, NULL);
-	return run_method(c, method, call->params);
+	return run_method(c, method, call);
 }
 
 /* 1: a call was taken; 0: there is none; -errno: the client breaks the protocol. */
@@ -279,20 +316,25 @@ static void drop(struct client *c, const char *why)
 	loop_timer_arm(&c->control->manager->loop, &c->grace, GRACE_S * NS_PER_S, grace_is_over);
 }
 
+static bool takes_more(const struct client *c)
+{
+	return c->state == CLIENT_READY || c->state == CLIENT_PAGES;
+}
+
 /* As many as may be taken now, then everything there is to send. May free c. */
 static void take_calls(struct client *c)
 {
 	int r = 1;
 
-	while (r > 0 && c->state == CLIENT_READY && c->out_len < OUT_PAUSE)
-		r = take_call(c);
+	while (r > 0 && takes_more(c) && c->out_len < OUT_PAUSE)
+		r = c->state == CLIENT_PAGES ? next_page(c) : take_call(c);
 	if (r < 0)
 		drop(c, r == -EPROTO ? "it sent something that is no Varlink call" : strerror(-r));
 	if (flush(c) < 0 || (c->state == CLIENT_DROPPING && !c->out_len)) {
 		client_free(c);
 		return;
 	}
-	if (r > 0 && c->state == CLIENT_READY && !c->out_len)
+	if (r > 0 && takes_more(c) && !c->out_len)
 		loop_defer(&c->control->manager->loop, &c->more, more_calls);
 }
 

@@ -43,6 +43,7 @@ struct control_method {
 	const char *name; /* full */
 	bool changes;     /* refused to others than root and our own user */
 	bool stays;       /* answered again and again: only with `more` */
+	const char *list; /* the reply is this array; with `more` it comes in parts */
 	struct varlink_field params[5];
 	control_run *run;
 };

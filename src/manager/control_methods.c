@@ -486,7 +486,7 @@ const struct control_method control_methods[] = {
 		      { "all", VARLINK_BOOL } } },
 	{ "io.umdev.Remove", .run = run_remove, .changes = true,
 	  .params = { { "name", VARLINK_TEXT }, { "force", VARLINK_BOOL } } },
-	{ "io.umdev.List", .run = run_list,
+	{ "io.umdev.List", .run = run_list, .list = "devices",
 	  .params = { { "parent", VARLINK_TEXT, .optional = true } } },
 	{ "io.umdev.Show", .run = run_show, .params = { { "name", VARLINK_TEXT } } },
 	{ "io.umdev.ParamSet", .run = run_param_set, .changes = true,

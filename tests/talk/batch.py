@@ -204,6 +204,32 @@ def a_batch_survives_umdevd() -> None:
             t.equal((listed(v), available(v)), (us, 0), "devices and units after a restart")
 
 
+@t.case
+def a_list_comes_in_parts_for_those_who_take_more() -> None:
+    with memory_daemon() as d, d.varlink() as v:
+        parent(d, "units=1201")
+        us = names(1201)
+        create(v, us[:1000])
+        create(v, us[1000:])
+        parts = [[x["uuid"] for x in p["devices"]] for p in v.stream("List")]
+        t.equal([len(p) for p in parts], [500, 500, 201], "parts")
+        t.equal(sum(parts, []), us, "devices of all parts")
+        t.equal([p["devices"] for p in v.stream("List", parent="lab")][0][0]["uuid"], us[0],
+                "the first one of a parent")
+        t.equal(len(v.call("List")["devices"]), 1201, "devices without more")
+        # Calls that are sent ahead wait for the last part; who hangs up in the middle is forgotten.
+        v.send("List", {}, more=True)
+        v.send("ParentList", {})
+        t.equal([sorted(v.receive()["parameters"]) for _ in range(4)],
+                [["devices"]] * 3 + [["parents"]], "answers in order")
+        remove(v, us[:1000])
+        remove(v, us[1000:])
+        t.equal([p["devices"] for p in v.stream("List")], [[]], "one part, empty")
+        for _ in range(20):
+            with d.varlink() as gone:
+                gone.send("List", {}, more=True)
+
+
 # ---- the command ----
 
 def umdev(d: Daemon, *arguments: str, lines: str = "") -> subprocess.CompletedProcess[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 from typing import Any
@@ -52,14 +53,26 @@ def it_describes_itself() -> None:
 
 
 @t.case
-def every_method_of_the_interface_exists() -> None:
+def the_description_is_true_to_the_code() -> None:
+    """Same methods; of each, the same parameters with the same types, and no other."""
+    plain = {"string": ("x", 1), "bool": (False, "x"), "int": (1, "x"), "[]string": (["x"], [1])}
     with daemon() as d, d.varlink() as v:
-        text = (t.ROOT / "src/wire/io.umdev.varlink").read_text()
-        methods = [x.split()[1].split("(")[0] for x in text.splitlines() if x.startswith("method ")]
-        t.check(len(methods) > 10, f"methods: {methods}")
-        for name in methods:
-            e = error(v, name, nosuch=1)
-            t.equal(e.name, "org.varlink.service.InvalidParameter", f"{name} with an unknown word")
+        text = v.call("org.varlink.service.GetInterfaceDescription",
+                      interface="io.umdev")["description"]
+        methods = dict(re.findall(r"^method (\w+)\((.*?)\)", text, re.M | re.S))
+        code = (t.ROOT / "src/manager/control_methods.c").read_text()
+        t.equal(sorted(methods), sorted(re.findall(r'\{ "io\.umdev\.(\w+)"', code)), "methods")
+        for name, words in methods.items():
+            fields = dict(f.split(": ") for f in words.split(", ")) if words else {}
+            required = {f: plain[k][0] for f, k in fields.items() if k[0] != "?"}
+            e = error(v, name, **required, nosuch=1)
+            t.equal(e.parameters, {"parameter": "nosuch"}, f"{name} with an unknown word")
+            for f, kind in fields.items():
+                e = error(v, name, **{**required, f: plain[kind.lstrip("?")][1]})
+                t.equal(e.parameters, {"parameter": f}, f"{name} with {f} of a wrong type")
+                if f in required:
+                    e = error(v, name, **{k: x for k, x in required.items() if k != f})
+                    t.equal(e.parameters, {"parameter": f}, f"{name} without {f}")
 
 
 @t.case
