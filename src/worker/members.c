@@ -32,8 +32,10 @@ static void on_closed(struct umdev_device *dev, enum vfio_close_reason reason, c
 	/* Said again by a successor: it is in the half or was sent. */
 	if (!(w->half->connected >> m->index & 1) || w->half->closed[m->index])
 		return;
-	uuid_format(&dev->uuid, uuid);
-	log_info("%s: disconnected: %s", uuid, text);
+	if (w->shared->channel.fd < 0) { /* else it is umdevd who says so */
+		uuid_format(&dev->uuid, uuid);
+		log_info("%s: disconnected: %s", uuid, text);
+	}
 	str_format(m->closed_text, sizeof(m->closed_text), "%s", text);
 	next = worker_begin(w);
 	next->closed[m->index] = 1 + reason;
