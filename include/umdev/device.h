@@ -52,6 +52,14 @@ enum umdev_reset {
 	UMDEV_RESET_PARAM,    /* an `idle` parameter changed */
 };
 
+/* What happened to a resource of a device that is served. */
+enum umdev_resource_change {
+	UMDEV_RESOURCE_ADDED,   /* it can be found and used from now on */
+	UMDEV_RESOURCE_REMOVED, /* nothing new may be asked of it; a medium's requests in flight
+				 * end as they would have, and only then its file is closed */
+	UMDEV_RESOURCE_RESIZED, /* a medium has become longer */
+};
+
 /*
  * Hooks. Required unless marked optional.
  */
@@ -89,6 +97,12 @@ struct umdev_device_ops {
 	 * with the acceptance) or -errno, which the writer sees. Absent: accepted. */
 	int (*param_set)(struct umdev_device *dev, const struct umdev_param *param,
 			 const struct umdev_value *value);
+	/* optional: a medium came, goes, or has become longer while the device is served, with or
+	 * without a connection. Its number (umdev_media_find) is valid in the hook, also for
+	 * REMOVED, and is never another medium's while requests of it are in flight. May be told
+	 * again after a death. */
+	void (*resource)(struct umdev_device *dev, const char *name,
+			 enum umdev_resource_change change);
 };
 
 /* Device side of one type; `name` is umdev_type.name of the parent half. */

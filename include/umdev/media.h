@@ -38,13 +38,15 @@ struct umdev_seg {
 	uint64_t len;
 };
 
-/* Number of the resource `name` with UMDEV_RES_MEDIUM, or -ENOENT. */
+/* Number of the resource `name` with UMDEV_RES_MEDIUM, or -ENOENT. It is that medium's for as long
+ * as the device has it, over deaths too. */
 int umdev_media_find(const struct umdev_device *dev, const char *name);
 uint64_t umdev_media_size(const struct umdev_device *dev, unsigned medium); /* bytes */
 /*
  * Ask for a request at byte `offset` of the medium; segments are used in order. The memory is held
  * until the end: an unmap of it waits. What is wrong with the memory is told by media_done.
- * 0; -EINVAL (op, no or too many segments, outside of the medium); -EROFS; -EPERM (bus mastering);
+ * 0; -ENODEV (no such medium, or it goes); -EINVAL (op, no or too many segments, outside of the
+ * medium); -EROFS; -EPERM (bus mastering);
  * -EBUSY (media_requests are in flight; in media_done the one that ends is still counted).
  */
 int umdev_media_submit(struct umdev_device *dev, unsigned medium, enum umdev_media_op op,

@@ -109,6 +109,12 @@ struct umdev_parent_driver {
 	int (*resources)(struct umdev_mdev *mdev, struct umdev_resources *list);
 	/* The worker is gone: take back what `resources` left outside (links, sockets' names). */
 	void (*resources_end)(struct umdev_mdev *mdev);
+	/* The answer to a umdev_resource_* call that returned 1: 0; -errno; -ENOTCONN: the worker
+	 * went before it answered, and holds nothing any more. */
+	void (*resource_done)(struct umdev_mdev *mdev, const char *name, int error);
+	/* optional: a worker that the manager before started serves mdev. What it has may be a
+	 * change behind the model's: tell it again. */
+	void (*resources_resume)(struct umdev_mdev *mdev);
 	/* Text of a driver's own read-only attribute of D/vendor/, at most 4096 bytes. Returns its
 	 * length or -errno. `name` is one of vendor_attrs. */
 	const char *const *vendor_attrs; /* NULL-terminated, or NULL */
@@ -139,6 +145,16 @@ const struct umdev_value *umdev_parent_param(const struct umdev_parent *parent, 
 /* In `mdev_create` only: the value of a numeric parameter that nobody writes (UMDEV_W_NEVER). 0,
  * -ERANGE (its min, max, step), -ENOMEM. */
 int umdev_mdev_set_number(struct umdev_mdev *mdev, const char *name, uint64_t number);
+
+/*
+ * Media of a device that is served come, go and grow. 1: the worker is asked, resource_done follows
+ * (never inside the call); 0: no worker has mdev, so its next one hears of it from `resources`;
+ * -errno: nothing happened. Telling a worker what it knows already is no error.
+ */
+int umdev_resource_send(struct umdev_mdev *mdev, const char *name, int fd, uint32_t flags,
+			uint64_t offset, uint64_t length); /* fd is consumed always */
+int umdev_resource_withdraw(struct umdev_mdev *mdev, const char *name);
+int umdev_resource_grow(struct umdev_mdev *mdev, const char *name, uint64_t length);
 
 /* Descriptor of the device's directory ($RUN/dev/<uuid>), borrowed: for openat, symlinkat, ... The
  * directory goes with the device's binding to its driver: -1 (and NULL below) while not bound. */

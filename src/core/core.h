@@ -188,6 +188,15 @@ struct core_uevent {
 void core_event_uevents(const struct core_event *event,
 			void (*fn)(void *arg, const struct core_uevent *uevent), void *arg);
 
+/* A resource that comes to, goes from, or grows in a worker that runs. */
+struct core_resource {
+	enum { CORE_RESOURCE_ADD, CORE_RESOURCE_REMOVE, CORE_RESOURCE_GROW } what;
+	const char *name;
+	int fd; /* ADD */
+	uint32_t flags;
+	uint64_t offset, length;
+};
+
 /* Asked of the manager. Called inside core calls; must not call back into the core, but for
  * mdev_resources_end. */
 struct core_ops {
@@ -208,6 +217,10 @@ struct core_ops {
 	void (*start)(void *arg, struct umdev_mdev *mdev);
 	/* Nobody does any more, nor is it started: its worker may go when no client is left. */
 	void (*stop)(void *arg, struct umdev_mdev *mdev);
+	/* Tell the worker that was configured with mdev, if there is one: 1, and
+	 * core_resource_done() follows, later, exactly once; 0: there is none; -errno. fd of an
+	 * added one is consumed always. NULL: never one. */
+	int (*resource)(void *arg, struct umdev_mdev *mdev, const struct core_resource *change);
 	/* Disconnect the client: core_closed() follows. force: surprise removal, deadline 2 s. */
 	void (*disconnect)(void *arg, struct umdev_mdev *mdev, bool force);
 	void (*event)(void *arg, const struct core_event *event);
@@ -344,6 +357,11 @@ int param_set(struct umdev_mdev *mdev, const char *name, const char *text, size_
 	      struct attr_wait *wait);
 /* By the manager: the worker answered (error 0 or a positive errno). */
 void core_param_done(struct umdev_mdev *mdev, int error);
+
+/* By the manager: the answer to ops->resource. 0 / -errno; -ENOTCONN: the worker went. */
+void core_resource_done(struct umdev_mdev *mdev, const char *name, int error);
+/* By the manager: mdev is back, and its worker lives. */
+void core_resources_resume(struct umdev_mdev *mdev);
 
 /* ---- the life of connections, told by the manager ---- */
 

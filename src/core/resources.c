@@ -60,3 +60,57 @@ void mdev_resources_end(struct umdev_mdev *mdev)
 	if (mdev->parent->driver->resources_end)
 		mdev->parent->driver->resources_end(mdev);
 }
+
+/* ---- of a worker that runs ---- */
+
+static int change(struct umdev_mdev *mdev, const struct core_resource *what)
+{
+	const struct core_ops *ops = mdev->core->ops;
+
+	if (ops->resource)
+		return ops->resource(mdev->core->ops_arg, mdev, what);
+	if (what->fd >= 0)
+		close(what->fd);
+	return 0;
+}
+
+int umdev_resource_send(struct umdev_mdev *mdev, const char *name, int fd, uint32_t flags,
+			uint64_t offset, uint64_t length)
+{
+	const struct core_resource what = { .what = CORE_RESOURCE_ADD,
+					    .name = name,
+					    .fd = fd,
+					    .flags = flags,
+					    .offset = offset,
+					    .length = length };
+
+	return change(mdev, &what);
+}
+
+int umdev_resource_withdraw(struct umdev_mdev *mdev, const char *name)
+{
+	const struct core_resource what = { .what = CORE_RESOURCE_REMOVE, .name = name, .fd = -1 };
+
+	return change(mdev, &what);
+}
+
+int umdev_resource_grow(struct umdev_mdev *mdev, const char *name, uint64_t length)
+{
+	const struct core_resource what = {
+		.what = CORE_RESOURCE_GROW, .name = name, .fd = -1, .length = length
+	};
+
+	return change(mdev, &what);
+}
+
+void core_resource_done(struct umdev_mdev *mdev, const char *name, int error)
+{
+	if (mdev->parent->driver->resource_done)
+		mdev->parent->driver->resource_done(mdev, name, error);
+}
+
+void core_resources_resume(struct umdev_mdev *mdev)
+{
+	if (mdev->parent->driver->resources_resume)
+		mdev->parent->driver->resources_resume(mdev);
+}

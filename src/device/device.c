@@ -94,7 +94,7 @@ int device_add_param(struct umdev_device *dev, const char *name, enum umdev_para
 	return 0;
 }
 
-static struct device_resource *find_resource(struct umdev_device *dev, const char *name)
+struct device_resource *device_find_resource(struct umdev_device *dev, const char *name)
 {
 	for (unsigned i = 0; i < dev->n_resources; i++)
 		if (!strcmp(dev->resources[i].name, name))
@@ -110,12 +110,22 @@ static bool is_null(int fd)
 	return fstat(fd, &st) == 0 && S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3);
 }
 
-static int add_medium(struct umdev_device *dev, const char *name, int fd, uint32_t flags,
-		      uint64_t offset, uint64_t length)
+/* The medium that gets this number, or (-1) the lowest that is free; NULL: there is none. */
+static struct device_medium *free_medium(struct umdev_device *dev, int number)
 {
-	struct device_medium *m = &dev->media_list[dev->n_media];
+	unsigned i = number < 0 ? 0 : (unsigned)number;
 
-	if (dev->n_media == UMDEV_MAX_MEDIA)
+	while (number < 0 && i < UMDEV_MAX_MEDIA && *dev->media_list[i].name)
+		i++;
+	return i < UMDEV_MAX_MEDIA && !*dev->media_list[i].name ? &dev->media_list[i] : NULL;
+}
+
+static int add_medium(struct umdev_device *dev, const char *name, int fd, uint32_t flags,
+		      uint64_t offset, uint64_t length, int *number)
+{
+	struct device_medium *m = free_medium(dev, *number);
+
+	if (!m)
 		return -ENOSPC;
 	if (offset > INT64_MAX || length > INT64_MAX - offset)
 		return -EINVAL;
@@ -123,18 +133,25 @@ static int add_medium(struct umdev_device *dev, const char *name, int fd, uint32
 	m->writable = flags & UMDEV_RES_WRITE;
 	m->null = is_null(fd);
 	strcpy(m->name, name);
-	dev->n_media++;
+	*number = (int)(m - dev->media_list);
+	if (dev->n_media < (unsigned)*number + 1)
+		dev->n_media = (unsigned)*number + 1;
 	return 0;
 }
 
 int device_add_resource(struct umdev_device *dev, const char *name, int fd, uint32_t flags,
-			uint64_t offset, uint64_t length)
+			uint64_t offset, uint64_t length, int *medium)
 {
 	struct device_resource *r = &dev->resources[dev->n_resources];
+	int any = -1;
 
+	if (!medium)
+		medium = &any;
+	if (!*name)
+		return -EINVAL;
 	if (dev->n_resources == DEVICE_MAX_RESOURCES || strlen(name) >= sizeof(r->name))
 		return -ENOSPC;
-	if (find_resource(dev, name))
+	if (device_find_resource(dev, name))
 		return -EEXIST;
 	if (flags & UMDEV_RES_STREAM) {
 		unsigned i = dev->n_streams;
@@ -149,12 +166,15 @@ int device_add_resource(struct umdev_device *dev, const char *name, int fd, uint
 		dev->n_streams++;
 	}
 	if (flags & UMDEV_RES_MEDIUM) {
-		int error = add_medium(dev, name, fd, flags, offset, length);
+		int error = add_medium(dev, name, fd, flags, offset, length, medium);
 
 		if (error)
 			return error;
+	} else {
+		*medium = -1;
 	}
 	*r = (struct device_resource){ .fd = fd, .flags = flags, .offset = offset };
+	r->medium = *medium;
 	r->length = length;
 	strcpy(r->name, name);
 	dev->n_resources++;
@@ -163,11 +183,15 @@ int device_add_resource(struct umdev_device *dev, const char *name, int fd, uint
 
 void device_remove_resource(struct umdev_device *dev, const char *name)
 {
-	struct device_resource *r = find_resource(dev, name);
+	struct device_resource *r = device_find_resource(dev, name);
 
 	if (!r)
 		return;
-	assert(!(r->flags & (UMDEV_RES_STREAM | UMDEV_RES_MEDIUM)));
+	assert(!(r->flags & UMDEV_RES_STREAM));
+	if (r->medium >= 0)
+		dev->media_list[r->medium] = (struct device_medium){ .fd = -1 };
+	while (dev->n_media && !*dev->media_list[dev->n_media - 1].name)
+		dev->n_media--;
 	*r = dev->resources[--dev->n_resources];
 }
 
@@ -245,14 +269,14 @@ const struct umdev_value *umdev_param(const struct umdev_device *dev, const char
 
 int umdev_resource_fd(const struct umdev_device *dev, const char *name)
 {
-	const struct device_resource *r = find_resource((struct umdev_device *)dev, name);
+	const struct device_resource *r = device_find_resource((struct umdev_device *)dev, name);
 
 	return r && !(r->flags & UMDEV_RES_STREAM) ? r->fd : -ENOENT;
 }
 
 int umdev_media_find(const struct umdev_device *dev, const char *name)
 {
-	for (unsigned i = 0; i < dev->n_media; i++)
+	for (unsigned i = 0; i < dev->n_media && *name; i++)
 		if (!strcmp(dev->media_list[i].name, name))
 			return (int)i;
 	return -ENOENT;

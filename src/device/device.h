@@ -53,14 +53,17 @@ struct device_resource {
 	int fd; /* owned by the worker's state memory; -1: none */
 	uint32_t flags;
 	uint64_t offset, length;
+	int medium; /* its number, or -1 */
 };
 
+/* Its number is its place in the list: it stays when others go. */
 struct device_medium {
-	char name[32];
-	int fd; /* borrowed from the resource */
+	char name[32]; /* "": nobody has this number */
+	int fd;        /* borrowed from the resource */
 	uint64_t offset, length;
 	bool writable;
-	bool null; /* nothing is moved */
+	bool null;   /* nothing is moved */
+	bool leaves; /* takes no new request */
 };
 
 struct vfio_server;
@@ -79,12 +82,14 @@ struct umdev_device {
 	struct stream streams[UMDEV_MAX_STREAMS];
 	unsigned n_streams;
 	struct device_medium media_list[UMDEV_MAX_MEDIA];
-	unsigned n_media;
+	unsigned n_media;            /* above the highest number in use */
 	struct media_engine *engine; /* of the worker, borrowed; NULL: no media */
 	struct umdev_seg
 		*segs;       /* state memory: UMDEV_MEDIA_SEGS per request; by the presentation */
 	struct media *media; /* of this life, made by the presentation; NULL: none */
-	int io_fd;           /* /proc/self/io for the streams' journal, or -1; borrowed */
+	/* A request to a medium that leaves has ended. By the worker. */
+	void (*medium_leaves)(struct umdev_device *dev);
+	int io_fd; /* /proc/self/io for the streams' journal, or -1; borrowed */
 	/* The half that hooks work on: the spare one during a transaction, else the current one.
 	 * Set by the presentation. */
 	struct device_half *half;
@@ -114,11 +119,13 @@ void device_fini(struct umdev_device *dev);
 int device_add_param(struct umdev_device *dev, const char *name, enum umdev_param_type type,
 		     const struct umdev_value *value);
 struct device_param *device_param_find(struct umdev_device *dev, const char *name); /* or NULL */
-/* A resource with UMDEV_RES_STREAM is the next stream, one with UMDEV_RES_MEDIUM the next medium.
+/* A resource with UMDEV_RES_STREAM is the next stream; one with UMDEV_RES_MEDIUM gets the number
+ * *medium, or the lowest free one when that is -1 or medium is NULL. *medium: -1 for what is none.
  * -ENOSPC; -EEXIST; -errno. */
 int device_add_resource(struct umdev_device *dev, const char *name, int fd, uint32_t flags,
-			uint64_t offset, uint64_t length);
-/* Not of a stream or medium. Closes nothing. */
+			uint64_t offset, uint64_t length, int *medium);
+struct device_resource *device_find_resource(struct umdev_device *dev, const char *name);
+/* Not of a stream. Of a medium: no request of it is in flight. Closes nothing. */
 void device_remove_resource(struct umdev_device *dev, const char *name);
 
 /*

@@ -67,6 +67,21 @@ static void op_stop(void *arg, struct umdev_mdev *mdev)
 		worker_check_idle(l->worker);
 }
 
+/* One that stops holds what it has until it has ended. */
+static int op_resource(void *arg, struct umdev_mdev *mdev, const struct core_resource *change)
+{
+	struct listener *l = mdev->manager;
+	struct worker_member *member = NULL;
+
+	if (l && l->worker && (worker_serves(l->worker) || change->what == CORE_RESOURCE_REMOVE))
+		member = worker_member_of(l->worker, mdev);
+	if (member)
+		return worker_resource(member, change);
+	if (change->fd >= 0)
+		close(change->fd);
+	return 0;
+}
+
 static void op_disconnect(void *arg, struct umdev_mdev *mdev, bool force)
 {
 	struct listener *l = mdev->manager;
@@ -131,6 +146,7 @@ static const struct core_ops core_ops = {
 	.param_live = op_param_live,
 	.start = op_start,
 	.stop = op_stop,
+	.resource = op_resource,
 	.disconnect = op_disconnect,
 	.event = op_event,
 	.dirty = op_dirty,

@@ -269,6 +269,8 @@ static void lost_worker(struct entry *e)
 
 static void settle(struct entry *e)
 {
+	if (e->served)
+		core_resources_resume(e->mdev);
 	if (e->served && e->state.connected)
 		reconnect(e);
 	else if (!e->served && e->state.has_worker)

@@ -114,6 +114,11 @@ static int on_member_frame(struct worker *w, const struct mw_frame *f)
 		if (r == 0 && member->mdev)
 			on_param_done(member, error);
 		return r;
+	case MW_RES_DONE:
+		r = mw_get_res_done(f, &error);
+		if (r == 0 && member->mdev && !worker_resource_done(member, f->serial, error))
+			r = -EPROTO;
+		return r;
 	case MW_STATE:
 		r = mw_get_state(f, &state, text);
 		if (r == 0 && member->mdev)

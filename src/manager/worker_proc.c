@@ -70,7 +70,7 @@ static void describe_exit(const struct worker *w, const siginfo_t *info, char *b
 static void release_member(struct worker *w, struct worker_member *member, bool clean, bool told,
 			   const char *text)
 {
-	struct umdev_mdev *mdev = TAKE(member->mdev);
+	struct umdev_mdev *mdev = member->mdev;
 	_cleanup_free_ char *last_words = told && mdev->fail_text ? strdup(mdev->fail_text) : NULL;
 	struct listener *l = mdev->manager;
 	/* Of one that we started and that was never ready: nobody can be served. */
@@ -81,6 +81,8 @@ static void release_member(struct worker *w, struct worker_member *member, bool 
 	loop_timer_cancel(&member->stop_deadline);
 	member->connected = false;
 	l->worker = NULL;
+	worker_resources_drop(member);
+	member->mdev = NULL;
 	listener_drop_client(l);
 	listener_retry(l);
 	if (member->has_resources)
@@ -238,7 +240,7 @@ static void ping(struct worker *w)
 	worker_send(w, frame, len, NULL, 0);
 }
 
-static struct worker_member *find_member(struct worker *w, const struct umdev_mdev *mdev)
+struct worker_member *worker_member_of(struct worker *w, const struct umdev_mdev *mdev)
 {
 	for (unsigned i = 0; i < w->n_members; i++) {
 		if (w->members[i].mdev == mdev)
@@ -254,7 +256,7 @@ static unsigned member_index(const struct worker_member *member)
 
 bool worker_takes(struct worker *w, const struct umdev_mdev *mdev)
 {
-	const struct worker_member *member = find_member(w, mdev);
+	const struct worker_member *member = worker_member_of(w, mdev);
 
 	return w->state == MW_READY && member && !member->owes_closed;
 }
@@ -281,7 +283,7 @@ static int hand_over(struct worker *w, const struct worker_member *member, int f
 
 int worker_connect(struct worker *w, struct umdev_mdev *mdev, int fd)
 {
-	struct worker_member *member = find_member(w, mdev);
+	struct worker_member *member = worker_member_of(w, mdev);
 	int r;
 
 	assert(member && w->state == MW_READY && !member->connected);
@@ -315,7 +317,7 @@ static void send_param(struct worker_member *member)
 
 int worker_param_set(struct worker *w, struct umdev_mdev *mdev)
 {
-	struct worker_member *member = find_member(w, mdev);
+	struct worker_member *member = worker_member_of(w, mdev);
 
 	assert(member && worker_serves(w));
 	assert(!member->param_under_way); /* the core lets one change through at a time */
@@ -340,7 +342,7 @@ static void ask(struct loop_timer *timer)
 
 void worker_disconnect(struct worker *w, struct umdev_mdev *mdev, bool force)
 {
-	struct worker_member *member = find_member(w, mdev);
+	struct worker_member *member = worker_member_of(w, mdev);
 	uint8_t frame[MW_HEADER + 16];
 	int len;
 
@@ -434,15 +436,16 @@ void worker_check_idle(struct worker *w)
 
 void worker_forget(struct worker *w, struct umdev_mdev *mdev)
 {
-	struct worker_member *member = find_member(w, mdev);
+	struct worker_member *member = worker_member_of(w, mdev);
 	bool alone = true;
 
 	assert(member && !member->connected);
 	loop_timer_cancel(&member->param_deadline);
 	loop_timer_cancel(&member->stop_deadline);
+	((struct listener *)mdev->manager)->worker = NULL;
+	worker_resources_drop(member);
 	if (member->has_resources)
 		mdev_resources_end(mdev);
-	((struct listener *)mdev->manager)->worker = NULL;
 	member->mdev = NULL;
 	for (unsigned i = 0; i < w->n_members; i++)
 		alone = alone && !w->members[i].mdev;
@@ -462,6 +465,7 @@ void worker_ready(struct worker *w)
 			continue;
 		if (w->members[i].param_under_way)
 			send_param(&w->members[i]);
+		worker_resources_go_on(&w->members[i]);
 		if (w->members[i].leaves)
 			worker_disconnect(w, w->members[i].mdev, w->members[i].forced);
 		listener_retry(w->members[i].mdev->manager);
@@ -502,8 +506,10 @@ struct worker *worker_new(struct manager *m, uint32_t group)
 		return NULL;
 	w->manager = m;
 	w->group = group;
-	for (unsigned i = 0; i < MW_MAX_MEMBERS; i++)
+	for (unsigned i = 0; i < MW_MAX_MEMBERS; i++) {
 		w->members[i].worker = w;
+		list_init(&w->members[i].changes);
+	}
 	w->state = MW_STARTING;
 	w->link = (struct worker_link){
 		.source = LOOP_FD_INIT,

@@ -37,11 +37,13 @@ struct umdev_mdev;
 /* A device as one worker knows it; its place in worker.members is the `member` of frames. */
 struct worker_member {
 	struct worker *worker;
-	struct umdev_mdev *mdev; /* NULL: it was removed or unbound meanwhile */
-	bool connected;          /* CONNECT was sent, CLOSED not seen */
-	bool has_resources;      /* the driver's resources_end is owed */
-	bool param_under_way;    /* core_param_done is owed; sent when the worker is READY */
-	uint32_t param_serial;   /* of the PARAM_SET that was sent and not answered; 0: none */
+	struct umdev_mdev *mdev;  /* NULL: it was removed or unbound meanwhile */
+	bool connected;           /* CONNECT was sent, CLOSED not seen */
+	bool has_resources;       /* the driver's resources_end is owed */
+	bool param_under_way;     /* core_param_done is owed; sent when the worker is READY */
+	uint32_t param_serial;    /* of the PARAM_SET that was sent and not answered; 0: none */
+	struct list_node changes; /* of resources: asked for and not answered */
+	uint32_t res_serial;      /* of the first of them, when it was sent; 0: it was not */
 	struct loop_timer param_deadline, stop_deadline;
 	/* Of an adopted worker only: */
 	bool owes_closed; /* it will say CLOSED though nobody is connected; CONNECT waits for it */
@@ -67,7 +69,7 @@ struct worker { /* owned by manager->workers */
 	uint64_t pong_ns; /* last sign of life; 0: it was never ready */
 	uint32_t serial;
 	uint64_t rate_ns;        /* start of the second that said[] counts */
-	uint16_t said[8];        /* frames per type, from MW_READY_MSG on */
+	uint16_t said[16];       /* frames per type, from MW_READY_MSG on */
 	char why[256];           /* the reason we ended it for; "": we did not */
 	bool restart_wanted;     /* upgrade.c: its turn comes */
 	uint32_t restart_serial; /* of the RESTART that was sent and not answered; 0: none */
@@ -89,6 +91,10 @@ int worker_connect(struct worker *w, struct umdev_mdev *mdev, int fd);
 /* core_ops.param_live (the change is mdev->param_pending, param_value) and .disconnect. */
 int worker_param_set(struct worker *w, struct umdev_mdev *mdev);
 void worker_disconnect(struct worker *w, struct umdev_mdev *mdev, bool force);
+/* core_ops.resource; NULL: w has no such member. */
+struct core_resource;
+struct worker_member *worker_member_of(struct worker *w, const struct umdev_mdev *mdev);
+int worker_resource(struct worker_member *member, const struct core_resource *what);
 /* mdev (not connected) goes away; the worker's last member takes it with it. */
 void worker_forget(struct worker *w, struct umdev_mdev *mdev);
 /* Who is to be served may have changed (a connection was refused, a device is started or no
@@ -109,8 +115,13 @@ int worker_adopt_member(struct worker *w, const struct worker_record *record,
 bool worker_describe(const struct umdev_mdev *mdev, struct worker_record *ret);
 
 /* Between the files of it: worker_spawn.c makes the process, worker_adopt.c finds one,
- * worker_proc.c owns its life, worker_answers.c judges what it says. */
-void worker_ready(struct worker *w); /* MW_STARTING -> MW_READY */
+ * worker_proc.c owns its life, worker_resources.c gives and takes resources while it runs,
+ * worker_answers.c judges what it says. */
+void worker_resources_go_on(struct worker_member *member);
+/* RES_DONE. False: nothing of that serial was asked. */
+bool worker_resource_done(struct worker_member *member, uint32_t serial, int error);
+void worker_resources_drop(struct worker_member *member); /* it is gone: all are answered */
+void worker_ready(struct worker *w);                      /* MW_STARTING -> MW_READY */
 void worker_frame_arrived(struct worker_link *link, const struct mw_frame *f);
 #define WORKER_READY_MS \
 	5000 /* exec, load, allocate: some ms; QEMU waits 5 s for its first answer */

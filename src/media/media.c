@@ -31,8 +31,9 @@ static int64_t judge(const struct umdev_device *dev, const struct device_request
 	const struct device_medium *medium = &dev->media_list[r->medium];
 	uint64_t len = 0;
 
-	if (r->medium >= dev->n_media || r->op < UMDEV_MEDIA_READ || r->op > UMDEV_MEDIA_FLUSH ||
-	    (r->op == UMDEV_MEDIA_FLUSH) != (r->n_segs == 0) || r->n_segs > UMDEV_MEDIA_SEGS)
+	if (r->medium >= dev->n_media || !*medium->name || r->op < UMDEV_MEDIA_READ ||
+	    r->op > UMDEV_MEDIA_FLUSH || (r->op == UMDEV_MEDIA_FLUSH) != (r->n_segs == 0) ||
+	    r->n_segs > UMDEV_MEDIA_SEGS)
 		return -EINVAL;
 	for (unsigned i = 0; i < r->n_segs; i++) {
 		if (!segs[i].len || segs[i].len > INT32_MAX - len ||
@@ -52,7 +53,10 @@ int media_submit(struct umdev_device *dev, unsigned medium, enum umdev_media_op 
 	struct device_request wanted = { .offset = offset, .tag = tag };
 	unsigned i;
 
-	if (medium >= dev->n_media || n_segs > UMDEV_MEDIA_SEGS)
+	if (medium >= dev->n_media || !*dev->media_list[medium].name ||
+	    dev->media_list[medium].leaves)
+		return -ENODEV;
+	if (n_segs > UMDEV_MEDIA_SEGS)
 		return -EINVAL;
 	wanted.op = (uint8_t)op;
 	wanted.medium = (uint8_t)medium;
@@ -184,6 +188,8 @@ void media_kick(struct umdev_device *dev)
 		dev->media->ending = NULL;
 		unpin(ended);
 		ended->state = MEDIA_IO_FREE;
+		if (ended->medium && ended->medium->leaves)
+			dev->medium_leaves(dev);
 	}
 	if (!dev->media->asked)
 		return;
@@ -208,6 +214,18 @@ void media_tell_end(struct media_io *io)
 	struct media *m = io->media;
 
 	m->host->run(m->dev, end_request, io);
+}
+
+bool media_is_idle(const struct umdev_device *dev, unsigned medium)
+{
+	const struct device_request *list = device_requests(dev, dev->half);
+
+	for (unsigned i = 0; i < n_requests(dev); i++) {
+		/* The one that ends is still ENDED in the hook of its end. */
+		if (list[i].op && list[i].medium == medium)
+			return false;
+	}
+	return true;
 }
 
 static int check_inherited(const struct umdev_device *dev)

@@ -69,6 +69,8 @@ int media_submit(struct umdev_device *dev, unsigned medium, enum umdev_media_op 
 		 const struct umdev_seg *segs, unsigned n_segs, uint32_t tag);
 /* In a transaction: what is in flight will end, but interests nobody. */
 void media_reset(struct umdev_device *dev);
+/* Nothing of that medium is in flight (outside of a transaction). */
+bool media_is_idle(const struct umdev_device *dev, unsigned medium);
 /* After a commit of the device: what it asked for begins. Cheap when that is nothing. */
 void media_kick(struct umdev_device *dev);
 

@@ -29,6 +29,7 @@ static const struct mw_rule rules[] = {
 	{ MW_PARAM_SET, "PARAM_SET", true, MW_ONE, 13, 331, 0, 0, S(READY), 0 },
 	{ MW_RES_ADD, "RES_ADD", true, MW_ONE, 22, 53, 1, 1, S(READY), 0 },
 	{ MW_RES_DEL, "RES_DEL", true, MW_ONE, 2, 33, 0, 0, S(READY), 0 },
+	{ MW_RES_SIZE, "RES_SIZE", true, MW_ONE, 10, 41, 0, 0, S(READY), 0 },
 	/* Again while stopping: an abort may overtake a clean stop. */
 	{ MW_STOP, "STOP", true, MW_ONE_OR_ALL, 8, 8, 0, 0, S(STARTING) | S(READY) | S(STOPPING),
 	  0 },
@@ -41,6 +42,7 @@ static const struct mw_rule rules[] = {
 	{ MW_CLOSED, "CLOSED", false, MW_ONE, 6, 4 + TEXT_MAX_LEN, 0, 0, S(READY) | S(STOPPING),
 	  1000 },
 	{ MW_PARAM_DONE, "PARAM_DONE", false, MW_ONE, 4, 4, 0, 0, S(READY) | S(STOPPING), 1000 },
+	{ MW_RES_DONE, "RES_DONE", false, MW_ONE, 4, 4, 0, 0, S(READY) | S(STOPPING), 1000 },
 	{ MW_STATE, "STATE", false, MW_ONE, 6, 4 + TEXT_MAX_LEN, 0, 0,
 	  S(STARTING) | S(READY) | S(STOPPING), 100 }, /* also: why it could not start */
 	/* A worker may die while it starts, too. */
@@ -198,19 +200,30 @@ int mw_put_param_set(uint8_t *out, size_t size, unsigned member, uint32_t serial
 	return end(&w);
 }
 
-int mw_put_res_add(uint8_t *out, size_t size, unsigned member, const struct mw_resource *res)
+int mw_put_res_add(uint8_t *out, size_t size, unsigned member, uint32_t serial,
+		   const struct mw_resource *res)
 {
-	struct buf_writer w = begin(out, size, MW_RES_ADD, member, 0);
+	struct buf_writer w = begin(out, size, MW_RES_ADD, member, serial);
 
 	put_resource(&w, res);
 	return end(&w);
 }
 
-int mw_put_res_del(uint8_t *out, size_t size, unsigned member, const char *name)
+int mw_put_res_del(uint8_t *out, size_t size, unsigned member, uint32_t serial, const char *name)
 {
-	struct buf_writer w = begin(out, size, MW_RES_DEL, member, 0);
+	struct buf_writer w = begin(out, size, MW_RES_DEL, member, serial);
 
 	buf_put_text(&w, name);
+	return end(&w);
+}
+
+int mw_put_res_size(uint8_t *out, size_t size, unsigned member, uint32_t serial, const char *name,
+		    uint64_t length)
+{
+	struct buf_writer w = begin(out, size, MW_RES_SIZE, member, serial);
+
+	buf_put_text(&w, name);
+	buf_put_u64(&w, length);
 	return end(&w);
 }
 
@@ -233,13 +246,25 @@ int mw_put_closed(uint8_t *out, size_t size, unsigned member, const struct mw_cl
 	return end(&w);
 }
 
-int mw_put_param_done(uint8_t *out, size_t size, unsigned member, uint32_t serial, int error)
+/* An errno, in answer to the frame of that serial. */
+static int put_done(uint8_t *out, size_t size, enum mw_type type, unsigned member, uint32_t serial,
+		    int error)
 {
-	struct buf_writer w = begin(out, size, MW_PARAM_DONE, member, serial);
+	struct buf_writer w = begin(out, size, type, member, serial);
 
 	assert(error >= 0 && error <= MAX_ERRNO);
 	buf_put_u32(&w, (uint32_t)error);
 	return end(&w);
+}
+
+int mw_put_param_done(uint8_t *out, size_t size, unsigned member, uint32_t serial, int error)
+{
+	return put_done(out, size, MW_PARAM_DONE, member, serial, error);
+}
+
+int mw_put_res_done(uint8_t *out, size_t size, unsigned member, uint32_t serial, int error)
+{
+	return put_done(out, size, MW_RES_DONE, member, serial, error);
 }
 
 int mw_put_state(uint8_t *out, size_t size, unsigned member, enum mw_member_state state,
@@ -443,6 +468,21 @@ int mw_get_res_del(const struct mw_frame *f, char ret_name[32])
 	return 0;
 }
 
+int mw_get_res_size(const struct mw_frame *f, char ret_name[32], uint64_t *ret_length)
+{
+	struct buf_reader r = payload(f, MW_RES_SIZE);
+	uint64_t length;
+	char name[32];
+
+	buf_get_text(&r, name, sizeof(name));
+	length = buf_get_u64(&r);
+	if (finish(&r) < 0)
+		return -EPROTO;
+	memcpy(ret_name, name, sizeof(name));
+	*ret_length = length;
+	return 0;
+}
+
 int mw_get_stop(const struct mw_frame *f, enum mw_stop_mode *ret_mode, uint32_t *ret_deadline_ms)
 {
 	struct buf_reader r = payload(f, MW_STOP);
@@ -467,15 +507,25 @@ int mw_get_closed(const struct mw_frame *f, struct mw_closed *ret)
 	return 0;
 }
 
-int mw_get_param_done(const struct mw_frame *f, int *ret_error)
+static int get_done(const struct mw_frame *f, enum mw_type type, int *ret_error)
 {
-	struct buf_reader r = payload(f, MW_PARAM_DONE);
+	struct buf_reader r = payload(f, type);
 	uint32_t error = get_number(&r, MAX_ERRNO);
 
 	if (finish(&r) < 0)
 		return -EPROTO;
 	*ret_error = (int)error;
 	return 0;
+}
+
+int mw_get_param_done(const struct mw_frame *f, int *ret_error)
+{
+	return get_done(f, MW_PARAM_DONE, ret_error);
+}
+
+int mw_get_res_done(const struct mw_frame *f, int *ret_error)
+{
+	return get_done(f, MW_RES_DONE, ret_error);
 }
 
 int mw_get_state(const struct mw_frame *f, enum mw_member_state *ret, char ret_text[256])

@@ -45,12 +45,15 @@ enum mw_type {
 	MW_CONFIG = 1,    /* once, first: group, members, parameters, resources (all descriptors) */
 	MW_CONNECT = 2,   /* member, one fd: an accepted connection */
 	MW_PARAM_SET = 3, /* member, serial: name, value; answered by PARAM_DONE with the serial */
-	MW_RES_ADD = 4,   /* member, one fd: resource added while running */
-	MW_RES_DEL = 5,   /* member: resource name */
+	/* A resource of a running member; each is answered by RES_DONE with the serial. What the
+	 * worker has already (a manager that died may have sent it) is done. */
+	MW_RES_ADD = 4,   /* member, serial, one fd */
+	MW_RES_DEL = 5,   /* member, serial: name. Done when nothing uses its descriptor any more */
 	MW_STOP = 6,      /* member or MW_ALL: mode, deadline */
 	MW_PING = 7,      /* serial; answered by PONG */
 	MW_RESTART = 8,   /* serial: versions that the installed program reads. RESTARTED follows */
 	MW_HOLD = 9,      /* serial 1: without manager and clients it stays; 0: it goes then */
+	MW_RES_SIZE = 10, /* member, serial: name, new length; as RES_ADD */
 	/* worker -> manager */
 	MW_READY_MSG = 32,  /* sandbox is closed, everything allocated */
 	MW_CLOSED = 33,     /* member: reason, text. Sent once per CONNECT */
@@ -59,6 +62,7 @@ enum mw_type {
 	MW_RESUMED = 36,    /* by the keeper: signal that killed the worker, number of lives */
 	MW_PONG = 37,
 	MW_RESTARTED = 38, /* serial: errno (0: the installed program serves), text */
+	MW_RES_DONE = 39,  /* member, serial: errno (0: done) */
 };
 #define MW_ALL 0xffff
 
@@ -156,12 +160,16 @@ int mw_decode(const uint8_t *data, size_t len, unsigned n_fds, bool to_worker,
 int mw_put_config(uint8_t *out, size_t size, const struct mw_config *config);
 int mw_put_param_set(uint8_t *out, size_t size, unsigned member, uint32_t serial,
 		     const struct mw_param *param);
-int mw_put_res_add(uint8_t *out, size_t size, unsigned member, const struct mw_resource *res);
-int mw_put_res_del(uint8_t *out, size_t size, unsigned member, const char *name);
+int mw_put_res_add(uint8_t *out, size_t size, unsigned member, uint32_t serial,
+		   const struct mw_resource *res);
+int mw_put_res_del(uint8_t *out, size_t size, unsigned member, uint32_t serial, const char *name);
+int mw_put_res_size(uint8_t *out, size_t size, unsigned member, uint32_t serial, const char *name,
+		    uint64_t length);
 int mw_put_stop(uint8_t *out, size_t size, unsigned member, enum mw_stop_mode mode,
 		uint32_t deadline_ms);
 int mw_put_closed(uint8_t *out, size_t size, unsigned member, const struct mw_closed *closed);
 int mw_put_param_done(uint8_t *out, size_t size, unsigned member, uint32_t serial, int error);
+int mw_put_res_done(uint8_t *out, size_t size, unsigned member, uint32_t serial, int error);
 int mw_put_state(uint8_t *out, size_t size, unsigned member, enum mw_member_state state,
 		 const char *text);
 int mw_put_resumed(uint8_t *out, size_t size, int signal, uint32_t lives);
@@ -178,9 +186,11 @@ unsigned mw_config_fds(const struct mw_config *config);
 int mw_get_param_set(const struct mw_frame *f, struct mw_param *ret);
 int mw_get_res_add(const struct mw_frame *f, struct mw_resource *ret);
 int mw_get_res_del(const struct mw_frame *f, char ret_name[32]);
+int mw_get_res_size(const struct mw_frame *f, char ret_name[32], uint64_t *ret_length);
 int mw_get_stop(const struct mw_frame *f, enum mw_stop_mode *ret_mode, uint32_t *ret_deadline_ms);
 int mw_get_closed(const struct mw_frame *f, struct mw_closed *ret);
 int mw_get_param_done(const struct mw_frame *f, int *ret_error);
+int mw_get_res_done(const struct mw_frame *f, int *ret_error);
 int mw_get_state(const struct mw_frame *f, enum mw_member_state *ret, char ret_text[256]);
 int mw_get_resumed(const struct mw_frame *f, int *ret_signal, uint32_t *ret_lives);
 /* *ret is large, and written also on failure. */

@@ -102,7 +102,8 @@ static void greet(struct worker *w)
 	uint8_t frame[FRAME_MAX];
 
 	next->greet = 0;
-	next->restart = 0;             /* another one asked */
+	next->restart = 0; /* another one asked */
+	memset(next->res_del, 0, sizeof(next->res_del));
 	next->told = w->shared->lives; /* deaths before its time are not its business */
 	channel_say(w, next, frame, mw_put_plain(frame, sizeof(frame), MW_READY_MSG, 0, 0));
 	for (unsigned i = 0; i < w->n_members; i++) {
@@ -128,6 +129,7 @@ static void tell(struct worker *w)
 	for (unsigned i = 0; i < w->n_members; i++)
 		if (w->half->closed[i] && !tell_closed(w, i))
 			break;
+	resources_release(w);
 }
 
 void channel_tell(struct worker *w)

@@ -14,7 +14,7 @@
 
 #define FRAME_MAX 512
 
-static void commit_frame(struct worker *w, struct worker_half *next, const struct conn_msg *msg)
+void commit_frame(struct worker *w, struct worker_half *next, const struct conn_msg *msg)
 {
 	conn_consume(&next->cursor, msg);
 	worker_commit(w);
@@ -144,73 +144,6 @@ static int exec_param_set(struct worker *w, const struct mw_frame *f, const stru
 	return 0;
 }
 
-static struct worker_resource *find_slot(struct worker_member_shared *m, const char *name)
-{
-	for (unsigned i = 0; i < MW_MAX_RESOURCES; i++) {
-		struct worker_resource *r = &m->resources[i];
-
-		if (name ? r->fd >= 0 && !strcmp(r->name, name) : r->fd < 0)
-			return r;
-	}
-	return NULL;
-}
-
-/* Streams and media belong to a running device and do not change under it. */
-static int exec_res_add(struct worker *w, const struct mw_frame *f, const struct conn_msg *msg)
-{
-	struct member *m = &w->members[f->member];
-	struct worker_resource *slot;
-	struct mw_resource res;
-	int error = mw_get_res_add(f, &res);
-
-	if (error)
-		return error;
-	if (res.flags & (UMDEV_RES_STREAM | UMDEV_RES_MEDIUM))
-		return -EPROTO;
-	slot = find_slot(m->shared, res.name);
-	if (slot && slot->fd != msg->fds[0])
-		return -EPROTO;
-	if (!slot) { /* else a predecessor died before the commit below */
-		slot = find_slot(m->shared, NULL);
-		if (!slot)
-			return -EPROTO;
-		*slot = (struct worker_resource){ .fd = -1, .flags = res.flags };
-		slot->offset = res.offset;
-		slot->length = res.length;
-		strcpy(slot->name, res.name);
-		ab_barrier();
-		slot->fd = msg->fds[0];
-		if (device_add_resource(&m->dev, res.name, slot->fd, res.flags, res.offset,
-					res.length))
-			return -EPROTO;
-	}
-	commit_frame(w, worker_begin(w), msg);
-	return 0;
-}
-
-static int exec_res_del(struct worker *w, const struct mw_frame *f, const struct conn_msg *msg)
-{
-	struct member *m = &w->members[f->member];
-	struct worker_resource *slot;
-	char name[32];
-	int fd = -1, error = mw_get_res_del(f, name);
-
-	if (error)
-		return error;
-	slot = find_slot(m->shared, name);
-	if (slot) {
-		if (slot->flags & (UMDEV_RES_STREAM | UMDEV_RES_MEDIUM))
-			return -EPROTO;
-		fd = slot->fd;
-		slot->fd = -1;
-		device_remove_resource(&m->dev, name);
-	}
-	commit_frame(w, worker_begin(w), msg);
-	if (fd >= 0)
-		close(fd);
-	return 0;
-}
-
 static void on_stop_deadline(struct loop_timer *timer)
 {
 	struct worker *w = container_of(timer, struct worker, stop_deadline);
@@ -325,6 +258,7 @@ static const struct {
 	[MW_RES_DEL] = { exec_res_del, true },     [MW_STOP] = { exec_stop, false },
 	[MW_PING] = { exec_ping, false },          [MW_RESTART] = { exec_restart, false },
 	[MW_HOLD] = { exec_hold, false },
+	[MW_RES_SIZE] = { exec_res_size, true },
 };
 
 int worker_execute(struct worker *w, const struct conn_msg *msg)

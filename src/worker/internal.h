@@ -25,7 +25,7 @@ struct worker {
 	struct loop loop;
 	struct conn channel;
 	struct loop_fd channel_source, rendezvous_source;
-	struct loop_defer serve;
+	struct loop_defer serve, leaving;
 	struct loop_timer stop_deadline;
 	struct media_engine *engine; /* owned; NULL: no member needs it */
 	int io_fd;
@@ -63,6 +63,20 @@ void channel_flush_for(struct worker *w, unsigned ms); /* last words: waits for 
 int worker_execute(struct worker *w, const struct conn_msg *msg);
 void take_connection(struct member *m); /* gives connect_fd to the presentation */
 void stop_all(struct worker *w);        /* of half->stopping; may repeat */
+
+/* resources.c: those of a running member. Each executes one frame and commits it. -EPROTO. */
+int exec_res_add(struct worker *w, const struct mw_frame *f, const struct conn_msg *msg);
+int exec_res_del(struct worker *w, const struct mw_frame *f, const struct conn_msg *msg);
+int exec_res_size(struct worker *w, const struct mw_frame *f, const struct conn_msg *msg);
+/* Gives what the state has to the device. 0 / -errno */
+int resource_attach(struct member *m, struct worker_resource *r);
+/* device.medium_leaves */
+void resource_leaves(struct umdev_device *dev);
+/* Closes media that leave and are idle; what is owed for them is said. */
+void resources_release(struct worker *w);
+
+/* commands.c */
+void commit_frame(struct worker *w, struct worker_half *next, const struct conn_msg *msg);
 
 /* members.c */
 /* Life-long: what fails ends the worker. Decodes a CONFIG frame, maps the members' state memory,

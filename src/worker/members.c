@@ -126,7 +126,7 @@ static const int *put_resources(struct member *m, const struct mw_member *from, 
 		struct worker_resource *r = &m->shared->resources[i];
 		const struct mw_resource *f = &from->resources[i];
 
-		*r = (struct worker_resource){ .fd = -1 };
+		*r = (struct worker_resource){ .fd = -1, .medium = -1 };
 		if (i >= from->n_resources)
 			continue;
 		strcpy(r->name, f->name);
@@ -145,6 +145,7 @@ static int add_all(struct member *m, const struct mw_member *from)
 	m->dev.stream_shared = m->shared->streams;
 	m->dev.io_fd = m->worker->io_fd;
 	m->dev.engine = m->worker->engine;
+	m->dev.medium_leaves = resource_leaves;
 	for (unsigned i = 0; i < from->n_params && !error; i++) {
 		const struct worker_param *p = &m->shared->params[i];
 
@@ -153,11 +154,8 @@ static int add_all(struct member *m, const struct mw_member *from)
 						  : &from->params[i].value);
 	}
 	for (unsigned i = 0; i < MW_MAX_RESOURCES && !error; i++) {
-		const struct worker_resource *r = &m->shared->resources[i];
-
-		if (r->fd >= 0)
-			error = device_add_resource(&m->dev, r->name, r->fd, r->flags, r->offset,
-						    r->length);
+		if (m->shared->resources[i].fd >= 0)
+			error = resource_attach(m, &m->shared->resources[i]);
 	}
 	if (error)
 		err_set(error, "parameters or resources of a device cannot be used: %s",

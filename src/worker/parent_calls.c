@@ -23,3 +23,6 @@ PLUGIN_OTHER_HALF(umdev_parent_priv);
 PLUGIN_OTHER_HALF(umdev_parent_set_priv);
 PLUGIN_OTHER_HALF(umdev_pool_resize);
 PLUGIN_OTHER_HALF(umdev_resource_add);
+PLUGIN_OTHER_HALF(umdev_resource_grow);
+PLUGIN_OTHER_HALF(umdev_resource_send);
+PLUGIN_OTHER_HALF(umdev_resource_withdraw);

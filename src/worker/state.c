@@ -95,7 +95,8 @@ int worker_member_check(const struct worker_member_shared *m)
 	for (unsigned i = 0; i < MW_MAX_RESOURCES; i++) {
 		const struct worker_resource *r = &m->resources[i];
 
-		if (r->fd < -1 || !is_text(r->name, sizeof(r->name)))
+		if (r->fd < -1 || !is_text(r->name, sizeof(r->name)) || r->medium < -1 ||
+		    r->medium >= UMDEV_MAX_MEDIA || r->leaves > 1 || (r->leaves && r->medium < 0))
 			return -EUCLEAN;
 	}
 	for (unsigned i = 0; i < MW_MAX_PARAMS; i++) {

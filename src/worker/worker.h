@@ -54,6 +54,8 @@ struct worker_half {
 	int32_t connect_fd[MW_MAX_MEMBERS];
 	/* per member: CLOSED to be sent (1 + reason), or 0 */
 	uint32_t closed[MW_MAX_MEMBERS];
+	/* per member: serial of a RES_DEL whose RES_DONE is owed; 0: none */
+	uint32_t res_del[MW_MAX_MEMBERS];
 };
 
 #define WORKER_ASLEEP UINT64_MAX /* beat_ns of a worker that waits for events: it cannot hang */
@@ -94,7 +96,9 @@ struct worker_shared {
 struct worker_resource {
 	char name[32];
 	uint32_t flags;
-	int32_t fd; /* -1: free slot; stored last */
+	int32_t fd;      /* -1: free slot; stored last */
+	int32_t medium;  /* its number as a medium, or -1 */
+	uint32_t leaves; /* RES_DEL: requests to the medium are still in flight */
 	uint64_t offset, length;
 };
 

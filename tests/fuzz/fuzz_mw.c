@@ -32,6 +32,7 @@ static int repeat_command(const struct mw_frame *f)
 	enum mw_stop_mode mode;
 	struct mw_versions versions;
 	uint32_t deadline;
+	uint64_t length;
 
 	switch (f->type) {
 	case MW_CONFIG:
@@ -43,11 +44,15 @@ static int repeat_command(const struct mw_frame *f)
 	case MW_RES_ADD:
 		if (mw_get_res_add(f, &res) < 0)
 			return -1;
-		return mw_put_res_add(again, sizeof(again), f->member, &res);
+		return mw_put_res_add(again, sizeof(again), f->member, f->serial, &res);
 	case MW_RES_DEL:
 		if (mw_get_res_del(f, name) < 0)
 			return -1;
-		return mw_put_res_del(again, sizeof(again), f->member, name);
+		return mw_put_res_del(again, sizeof(again), f->member, f->serial, name);
+	case MW_RES_SIZE:
+		if (mw_get_res_size(f, name, &length) < 0)
+			return -1;
+		return mw_put_res_size(again, sizeof(again), f->member, f->serial, name, length);
 	case MW_RESTART:
 		if (mw_get_restart(f, &versions) < 0)
 			return -1;
@@ -79,6 +84,10 @@ static int repeat_answer(const struct mw_frame *f)
 		if (mw_get_param_done(f, &number) < 0)
 			return -1;
 		return mw_put_param_done(again, sizeof(again), f->member, f->serial, number);
+	case MW_RES_DONE:
+		if (mw_get_res_done(f, &number) < 0)
+			return -1;
+		return mw_put_res_done(again, sizeof(again), f->member, f->serial, number);
 	case MW_STATE:
 		if (mw_get_state(f, &state, text) < 0)
 			return -1;

@@ -45,7 +45,7 @@ static void use(struct umdev_device *dev, struct worker_member_shared *m, int fd
 	for (unsigned i = 0; i < MW_MAX_RESOURCES; i++)
 		if (m->resources[i].fd >= 0)
 			device_add_resource(dev, m->resources[i].name, fd, m->resources[i].flags, 0,
-					    0);
+					    0, NULL);
 	if (device_streams_attach(dev, UMDEV_RESUME, last))
 		return;
 	for (unsigned i = 0; i < dev->n_streams; i++) {

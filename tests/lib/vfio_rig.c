@@ -250,7 +250,8 @@ static void new_server(struct rig *rig, enum umdev_init how)
 
 		snprintf(name, sizeof(name), "port%u", i);
 		if (device_add_resource(&rig->dev, name, rig->stream_fd[i],
-					UMDEV_RES_READ | UMDEV_RES_WRITE | UMDEV_RES_STREAM, 0, 0))
+					UMDEV_RES_READ | UMDEV_RES_WRITE | UMDEV_RES_STREAM, 0, 0,
+					NULL))
 			abort();
 	}
 	if (vfio_server_new(&rig->dev, &rig->loop, rig->shared, rig->size, how, &last, &server_ops,

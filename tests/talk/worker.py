@@ -28,13 +28,14 @@ from lib.installed import Installed, variant
 from lib import vfio_user
 from lib.vfio_user import Client
 
-CONFIG, CONNECT, PARAM_SET, RES_ADD, RES_DEL, STOP, PING, RESTART = range(1, 9)
-READY, CLOSED, PARAM_DONE, STATE, RESUMED, PONG, RESTARTED = range(32, 39)
+CONFIG, CONNECT, PARAM_SET, RES_ADD, RES_DEL, STOP, PING, RESTART, HOLD, RES_SIZE = range(1, 11)
+READY, CLOSED, PARAM_DONE, STATE, RESUMED, PONG, RESTARTED, RES_DONE = range(32, 40)
 ALL = 0xFFFF
 STREAM = 1 | 2 | 4  # readable, writable, a stream
 RBR = THR = 0
 FCR, MCR, LSR, SCR = 2, 4, 5, 7
 DTR_RTS = 3
+BLK_CHANGE = 0x30
 SCRATCH, COUNTER, HASH, ECHO, GAPS, RESETS, GAIN, CRASH = 8, 16, 24, 32, 40, 48, 56, 72
 
 
@@ -43,7 +44,7 @@ def text(s: str) -> bytes:
 
 
 def member(kind: str, streams: list[str], params: list[tuple[str, int, int, str]]) -> bytes:
-    driver = "test" if kind in ("regs", "dma") else "mtty"
+    driver = "test" if kind in ("regs", "dma", "blk") else "mtty"
     out = uuid.uuid4().bytes + text(driver) + text(kind) + text("vfio-user")
     out += struct.pack("<HH", len(params), len(streams))
     for name, number, value, canonical in params:
@@ -866,16 +867,52 @@ def resource_comes_and_goes_while_it_serves() -> None:
     with ready() as g, g.connect() as c:
         r, w = os.pipe()
         for _ in range(3):
-            g.send(RES_ADD, text("extra") + struct.pack("<IQQ", 2, 0, 0), fds=(w,))
+            g.send(RES_ADD, text("extra") + struct.pack("<IQQ", 2, 0, 0), serial=1, fds=(w,))
             g.kill()
-            g.send(RES_DEL, text("extra"))
+            g.send(RES_DEL, text("extra"), serial=2)
         g.send(PING, serial=1)
-        while g.expect_any().type != PONG:
-            pass
+        done = []
+        while (f := g.expect_any()).type != PONG:
+            if f.type == RES_DONE:
+                done.append((f.serial, f.numbers(1)))
+        t.equal(done, [(1, (0,)), (2, (0,))] * 3, "answers")
         os.close(w)
         t.equal(os.read(r, 1), b"", "who still holds the resource")
         os.close(r)
         t.equal(get(c, SCR), 0, "scratch register")
+
+
+@t.case
+def media_come_grow_and_go_while_they_are_served() -> None:
+    medium = 1 | 2 | 32  # read, write, medium
+    with ready("blk") as g, g.connect() as c:
+        serial = 0
+
+        def change(kind: int, payload: bytes, wanted: int, fds: tuple[int, ...] = ()) -> None:
+            nonlocal serial
+            serial += 1
+            g.send(kind, payload, serial=serial, fds=fds)
+            if random.random() < 0.5:
+                g.kill()
+            while (f := g.expect_any()).type == RESUMED:
+                pass
+            t.equal((f.type, f.serial, f.numbers(1)), (RES_DONE, serial, (wanted,)), "answer")
+
+        for _ in range(8):
+            r, w = os.pipe()  # not a disk: who holds it can be seen
+            change(RES_ADD, text("medium") + struct.pack("<IQQ", medium, 0, 1 << 20), 0, (w,))
+            change(RES_ADD, text("medium") + struct.pack("<IQQ", medium, 0, 1 << 20), 0, (w,))
+            t.equal((number(c, 0), number(c, BLK_CHANGE, 4)), (256, 0x100), "blocks, hook")
+            change(RES_SIZE, text("medium") + struct.pack("<Q", 1 << 21), 0)
+            change(RES_SIZE, text("medium") + struct.pack("<Q", 1 << 20), errno.EINVAL)
+            change(RES_SIZE, text("other") + struct.pack("<Q", 1 << 20), errno.ENOENT)
+            t.equal((number(c, 0), number(c, BLK_CHANGE, 4)), (512, 0x102), "blocks, hook")
+            os.close(w)
+            t.check(not select.select([r], [], [], 0)[0], "the worker holds the medium")
+            change(RES_DEL, text("medium"), 0)
+            t.equal(os.read(r, 1), b"", "who still holds the medium")
+            os.close(r)
+            t.equal((number(c, 0), number(c, BLK_CHANGE, 4)), (0, 0x101), "blocks, hook")
 
 
 t.main()

@@ -80,6 +80,10 @@ static int get(const uint8_t *data, size_t len, unsigned n_fds, bool to_worker,
 		return mw_get_res_add(ret_frame, ret);
 	case MW_RES_DEL:
 		return mw_get_res_del(ret_frame, ret);
+	case MW_RES_SIZE:
+		return mw_get_res_size(ret_frame, plain->text, (uint64_t *)ret);
+	case MW_RES_DONE:
+		return mw_get_res_done(ret_frame, &plain->a);
 	case MW_STOP:
 		return mw_get_stop(ret_frame, (enum mw_stop_mode *)&plain->a, &plain->b);
 	case MW_CLOSED:
@@ -203,15 +207,21 @@ static void resources_survive_the_wire(void **state)
 		int len;
 
 		random_resource(&in);
-		len = mw_put_res_add(frame, sizeof(frame), 3, &in);
+		len = mw_put_res_add(frame, sizeof(frame), 3, 17, &in);
 		assert_int_equal(get(frame, (size_t)len, 1, true, &f, &out), 0);
 		assert_string_equal(out.name, in.name);
 		assert_int_equal(out.flags, in.flags);
 		assert_true(out.offset == in.offset && out.length == in.length);
 		check_lengths(frame, len, 1, true);
-		len = mw_put_res_del(frame, sizeof(frame), 3, in.name);
+		len = mw_put_res_del(frame, sizeof(frame), 3, 18, in.name);
 		assert_int_equal(get(frame, (size_t)len, 0, true, &f, name), 0);
 		assert_string_equal(name, in.name);
+		check_lengths(frame, len, 0, true);
+		len = mw_put_res_size(frame, sizeof(frame), 3, 19, in.name, in.length);
+		assert_int_equal(mw_decode(frame, (size_t)len, 0, true, &f), 0);
+		assert_int_equal(mw_get_res_size(&f, name, &out.length), 0);
+		assert_string_equal(name, in.name);
+		assert_true(out.length == in.length);
 		check_lengths(frame, len, 0, true);
 	}
 }
@@ -255,6 +265,12 @@ static void answers_survive_the_wire(void **state)
 	assert_int_equal(mw_get_param_done(&f, &error), 0);
 	assert_int_equal(error, ENOSPC);
 	assert_int_equal(f.serial, 9);
+	check_lengths(frame, len, 0, false);
+	len = mw_put_res_done(frame, sizeof(frame), 3, 10, EBUSY);
+	assert_int_equal(mw_decode(frame, (size_t)len, 0, false, &f), 0);
+	assert_int_equal(mw_get_res_done(&f, &error), 0);
+	assert_int_equal(error, EBUSY);
+	assert_int_equal(f.serial, 10);
 	check_lengths(frame, len, 0, false);
 	len = mw_put_resumed(frame, sizeof(frame), 9, 3);
 	assert_int_equal(mw_decode(frame, (size_t)len, 0, false, &f), 0);
@@ -402,8 +418,8 @@ static void what_does_not_fit_is_not_sent(void **state)
 	config.n_members = 8; /* 256 descriptors */
 	assert_int_equal(mw_put_config(frame, sizeof(frame), &config), -EMSGSIZE);
 	for (size_t size = 0; size < 43; size++)
-		assert_int_equal(mw_put_res_add(frame, size, 0, &res), -EMSGSIZE);
-	assert_int_equal(mw_put_res_add(frame, 43, 0, &res), 43);
+		assert_int_equal(mw_put_res_add(frame, size, 0, 0, &res), -EMSGSIZE);
+	assert_int_equal(mw_put_res_add(frame, 43, 0, 0, &res), 43);
 }
 
 static void every_rule_is_whole(void **state)
@@ -423,7 +439,7 @@ static void every_rule_is_whole(void **state)
 		assert_true(rule->to_worker || rule->per_second); /* workers are not trusted */
 		assert_true(rule->to_worker || rule->max_fds == 0);
 	}
-	assert_int_equal(n, 16);
+	assert_int_equal(n, 18);
 }
 
 int main(void)

@@ -56,7 +56,7 @@ static struct fixture *fixture_new(int fd, uint32_t flags)
 	f->dev.stream_shared = f->shared;
 	f->dev.half = &f->half;
 	f->consume = true;
-	assert_int_equal(device_add_resource(&f->dev, "port0", fd, flags, 0, 0), 0);
+	assert_int_equal(device_add_resource(&f->dev, "port0", fd, flags, 0, 0, NULL), 0);
 	assert_int_equal(device_streams_attach(&f->dev, UMDEV_FRESH, NULL), 0);
 	assert_int_equal(device_streams_start(&f->dev, &f->loop, on_event), 0);
 	return f;

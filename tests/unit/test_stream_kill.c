@@ -110,7 +110,8 @@ static void serve(void *arg, unsigned life)
 	l.dev.stream_shared = e->stream;
 	l.dev.half = &e->half[e->ab.cur];
 	for (unsigned i = 0; i < e->n; i++)
-		if (device_add_resource(&l.dev, i ? "out" : "in", e->fd[i], e->flags[i], 0, 0))
+		if (device_add_resource(&l.dev, i ? "out" : "in", e->fd[i], e->flags[i], 0, 0,
+					NULL))
 			abort();
 	/* A life that died before it settled began nothing: its successor starts from the same. */
 	if (device_streams_attach(&l.dev, how, &e->last))

@@ -85,7 +85,8 @@ enum test_command {
 #define TEST_HASH_PRIME 0x100000001b3ULL
 
 /*
- * blk. Little-endian, each register in its own width. A reset clears all but BLOCKS.
+ * blk. Little-endian, each register in its own width. A reset clears all but BLOCKS. Without a
+ * medium BLOCKS is 0 and each request ends with ENODEV.
  *
  * Entry i of the submission ring is struct test_blk_entry number i % ENTRIES; the client fills
  * entries and writes TAIL. The device fetches them in order, as long as fewer than TEST_BLK_DEPTH
@@ -110,7 +111,10 @@ enum test_blk_register {
 	TEST_BLK_HEAD = 0x24,   /* u32 RO: entries fetched so far */
 	TEST_BLK_DONE = 0x28,   /* u32 RO: entries that ended so far */
 	TEST_BLK_ERROR = 0x2c,  /* u32 RO: errno of the ring access that failed last, or 0 */
+	TEST_BLK_CHANGE = 0x30, /* u32 RO: what the hook `resource` was told last, or 0 */
 };
+
+#define TEST_BLK_CHANGED 0x100 /* | enum umdev_resource_change */
 
 enum test_blk_op { TEST_BLK_READ = 1, TEST_BLK_WRITE, TEST_BLK_FLUSH };
 

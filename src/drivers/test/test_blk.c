@@ -107,6 +107,8 @@ static uint64_t blk_bar_read(struct umdev_device *dev, unsigned bar, uint64_t of
 		return s->done;
 	case TEST_BLK_ERROR:
 		return s->error;
+	case TEST_BLK_CHANGE:
+		return s->change;
 	}
 	return 0;
 }
@@ -148,11 +150,18 @@ static void blk_reset(struct umdev_device *dev, enum umdev_reset why)
 /* Nothing in an inherited state is used unchecked. */
 static int blk_init(struct umdev_device *dev, enum umdev_init how)
 {
-	if (umdev_media_find(dev, TEST_BLK_MEDIUM) != 0)
-		return -ENOENT;
 	if (how == UMDEV_FRESH)
 		blk_reset(dev, UMDEV_RESET_OPEN);
 	return 0;
+}
+
+static void blk_resource(struct umdev_device *dev, const char *name,
+			 enum umdev_resource_change change)
+{
+	struct test_blk_state *s = umdev_state(dev);
+
+	if (umdev_media_find(dev, name) == 0)
+		s->change = TEST_BLK_CHANGED | (uint32_t)change;
 }
 
 const struct umdev_device_ops test_blk_ops = {
@@ -161,6 +170,7 @@ const struct umdev_device_ops test_blk_ops = {
 	.bar_read = blk_bar_read,
 	.bar_write = blk_bar_write,
 	.media_done = blk_media_done,
+	.resource = blk_resource,
 };
 
 const struct umdev_pci test_blk_pci = {

@@ -8,7 +8,7 @@
 struct test_blk_state {
 	uint64_t sq, cq;
 	uint32_t entries, vector;
-	uint32_t tail, head, done, error;
+	uint32_t tail, head, done, error, change;
 };
 
 extern const struct umdev_device_ops test_blk_ops;

@@ -427,7 +427,7 @@ static const struct umdev_device_type types[] = {
 		.ops = &test_blk_ops,
 		.pci = &test_blk_pci,
 		.state_size = sizeof(struct test_blk_state),
-		.state_version = 1,
+		.state_version = 2,
 		.media_requests = TEST_BLK_DEPTH,
 	},
 	{ .name = NULL },
