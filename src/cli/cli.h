@@ -84,6 +84,7 @@ COMMAND(parent_remove);
 COMMAND(parent_list);
 COMMAND(types);
 COMMAND(list);
+COMMAND(tree);
 COMMAND(create);
 COMMAND(remove);
 COMMAND(show);

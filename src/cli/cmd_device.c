@@ -64,29 +64,6 @@ enum cli_exit cmd_remove(struct cli *cli)
 	return !status && cli->json ? print_json(reply) : status;
 }
 
-enum cli_exit cmd_list(struct cli *cli)
-{
-	static const struct column columns[] = {
-		{ "UUID", "uuid" },         { "LABEL", "label" },
-		{ "PARENT", "parent" },     { "TYPE", "type" },
-		{ "GROUP", "group", true }, { "STATE", "state" },
-		{ "ERROR", "error" },       { NULL },
-	};
-	_cleanup_json_ json_t *reply = NULL;
-	json_t *params = json_object();
-	enum cli_exit status;
-
-	if (cli->n_args && json_object_set_new(params, "parent", json_string(cli->args[0])) < 0) {
-		json_decref(params);
-		return cli_usage(cli->command, "list: the parent's name is not UTF-8 text");
-	}
-	status = client_list("List", params, "devices", &reply);
-	if (status)
-		return status;
-	return cli->json ? print_json(reply)
-			 : print_table(json_object_get(reply, "devices"), columns);
-}
-
 /* Where the device is in the file system: $UMDEV_RUN/sys/devices/... */
 static void print_path(const json_t *device)
 {

@@ -7,8 +7,14 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "cli/cli.h"
+#include "cli/print.h"
 
 static const struct cli_option no_options[] = { { NULL } };
+
+static const struct cli_option list_options[] = {
+	{ "output", 'o', "COLUMNS", "which columns, separated by commas; + before them adds" },
+	{ NULL },
+};
 
 static const struct cli_option create_options[] = {
 	{ "parent", 'p', "PARENT", "the parent that gives it", .required = true },
@@ -87,9 +93,19 @@ static const struct cli_command commands[] = {
 		.name = "list",
 		.args = "[PARENT]",
 		.summary = "list the devices",
-		.options = no_options,
+		.details = "Columns: " LIST_COLUMNS ".",
+		.options = list_options,
 		.max_args = 1,
 		.run = cmd_list,
+	},
+	{
+		.name = "tree",
+		.args = "[PARENT]",
+		.summary =
+			"show parents, their types and how much is used, devices and who has them",
+		.options = no_options,
+		.max_args = 1,
+		.run = cmd_tree,
 	},
 	{
 		.name = "create",

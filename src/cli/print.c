@@ -81,6 +81,25 @@ enum cli_exit print_table(const json_t *rows, const struct column *columns)
 	return scols_print_table(table) < 0 ? cli_fail_errno(-ENOMEM) : CLI_OK;
 }
 
+char *print_command(const json_t *pid)
+{
+	char path[64], text[32] = "";
+	FILE *in;
+
+	if (!json_is_integer(pid))
+		return NULL;
+	str_format(path, sizeof(path), "/proc/%" JSON_INTEGER_FORMAT "/comm",
+		   json_integer_value(pid));
+	in = fopen(path, "re");
+	if (!in)
+		return NULL;
+	if (!fgets(text, sizeof(text), in))
+		text[0] = '\0';
+	fclose(in);
+	text[strcspn(text, "\n")] = '\0';
+	return *text ? strdup(text) : NULL;
+}
+
 void print_fields(const json_t *object, const struct field *fields)
 {
 	for (const struct field *f = fields; f->title; f++) {

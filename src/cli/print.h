@@ -15,6 +15,14 @@ struct column {
 };
 enum cli_exit print_table(const json_t *rows, const struct column *columns);
 
+/* Those that `list -o` knows, as its help says them; a test compares. */
+#define LIST_COLUMNS                                                                               \
+	"uuid, label, parent, type, api, group, state, error, settings, worker, client, command, " \
+	"path"
+
+/* The name of a process, to be freed; NULL: there is none. */
+char *print_command(const json_t *pid);
+
 /* "name  value" lines of the members that fields lists and that are there. */
 struct field {
 	const char *title, *key; /* title NULL ends the list */

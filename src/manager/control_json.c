@@ -9,6 +9,7 @@
 #include "core/core.h"
 #include "core/group.h"
 #include "manager/control.h"
+#include "manager/worker_proc.h"
 
 /* What a call of VARLINK_CALL_MAX bytes becomes at most (150 bytes of list per "["), and a reply.
  * Never touched, so it costs address space only. */
@@ -230,8 +231,31 @@ static const char *label_of(const struct umdev_mdev *mdev)
 	return index < 0 ? "" : mdev_param(mdev, (unsigned)index)->text;
 }
 
+/* "key=value" of what was given at create or later, but for secrets. */
+static json_t *given_json(const struct umdev_mdev *mdev)
+{
+	const struct core_type *info = mdev->type->info;
+	json_t *array = json_array();
+
+	for (unsigned i = 0; i < info->n_params; i++) {
+		const struct umdev_param *desc = info->params[i];
+
+		if (mdev->params_set & UINT32_C(1) << i && !desc->secret)
+			control_append(&array, json_sprintf("%s=%s", desc->name,
+							    mdev_param(mdev, i)->text));
+	}
+	return array;
+}
+
+/* The process that holds the device; 0: none, or none that can be named. */
+static pid_t client_of(const struct umdev_mdev *mdev)
+{
+	return mdev->connected ? mdev->group->owner.pid : 0;
+}
+
 json_t *control_device_json(const struct umdev_mdev *mdev)
 {
+	struct worker_record worker;
 	json_t *json = json_object();
 
 	set_text(&json, "uuid", mdev->uuid_text);
@@ -243,20 +267,24 @@ json_t *control_device_json(const struct umdev_mdev *mdev)
 	set(&json, "group", json_integer(mdev->group ? (json_int_t)mdev->group->number : -1));
 	set_text(&json, "state", mdev_state_name(mdev->state));
 	set_text(&json, "error", mdev->fail_text);
+	set(&json, "settings", given_json(mdev));
+	if (worker_describe(mdev, &worker))
+		set(&json, "worker", json_integer(worker.pid));
+	if (client_of(mdev))
+		set(&json, "client", json_integer(client_of(mdev)));
 	return json;
 }
 
 json_t *control_attach_json(const struct umdev_mdev *mdev)
 {
-	const struct mdev_group *group = mdev->group;
 	const char *dir = mdev->dir_path ? mdev->dir_path : "";
 	json_t *json = json_object();
 
 	set_text(&json, "presentation", "vfio-user");
 	set(&json, "socket", json_sprintf("%s/socket", dir));
 	set_text(&json, "directory", dir);
-	if (group && group->n_connected && group->owner.pid)
-		set(&json, "owner", json_integer(group->owner.pid));
+	if (client_of(mdev))
+		set(&json, "owner", json_integer(client_of(mdev)));
 	return json;
 }
 

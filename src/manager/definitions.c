@@ -319,9 +319,9 @@ void definitions_failed_json(const struct definitions *d, const char *parent, js
 		    mdev_find(&d->manager->core, &s->uuid))
 			continue;
 		control_append(array,
-			       json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:s, s:s}", "uuid",
-					 s->uuid_text, "label", "", "parent", s->parent, "type",
-					 s->def.type, "device_api", "", "path", "", "group", -1,
-					 "state", "failed", "error", s->why));
+			       json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:s, s:s, s:[]}",
+					 "uuid", s->uuid_text, "label", "", "parent", s->parent,
+					 "type", s->def.type, "device_api", "", "path", "", "group",
+					 -1, "state", "failed", "error", s->why, "settings"));
 	}
 }

@@ -201,6 +201,57 @@ def tables_have_a_line_for_each_thing() -> None:
 
 
 @t.case
+def the_tree_shows_who_has_what() -> None:
+    with card() as d:
+        d.umdev("parent", "add", "lab", "driver=test")
+        left = d.create("card0", "mtty-1", "label=left")
+        idle = d.create("card0", "mtty-2")
+        with Client(d.socket(left)):
+            text = d.umdev("tree").stdout
+            worker = d.workers()[0]
+            everything = json.loads(d.umdev("tree", "-j").stdout)
+        rows = {re.sub(r"^[ |`-]*", "", line).split()[0]: line for line in text.splitlines()}
+        t.check(rows["mtty-1"].split()[-4:] == ["[#.........]", "1", "of", "22"], rows["mtty-1"])
+        t.check(rows["mtty-2"].split()[-4:] == ["[#.........]", "1", "of", "11"], rows["mtty-2"])
+        t.check(rows["test-dma"].split()[-3:] == ["0", "of", "32"], rows["test-dma"])
+        comm = Path("/proc/self/comm").read_text().strip()
+        t.equal(rows[left].split()[2:],
+                ["left", "connected", "0", str(worker), str(os.getpid()), comm], text)
+        t.equal(rows[idle].split()[-2:], ["idle", "1"], text)
+        t.equal([p["name"] for p in everything["parents"]], ["card0", "lab"], "parents of -j")
+        types = everything["parents"][0]["types"]
+        t.equal([(x["name"], x["used"], x["available_instances"], len(x["devices"]))
+                 for x in types], [("mtty-1", 1, 21, 1), ("mtty-2", 1, 10, 1)], "types of -j")
+        t.equal(types[0]["devices"][0]["client"], os.getpid(), "client of -j")
+        t.check("test-dma" not in d.umdev("tree", "card0").stdout, "tree of one parent")
+        check_failure(d.umdev("tree", "crad0", ok=False), NOT_FOUND, "crad0")
+
+
+@t.case
+def a_list_has_the_columns_that_are_wanted() -> None:
+    with card() as d:
+        u = d.create("card0", "mtty-2", "label=left", "backend=none")
+        help_text = " ".join(d.umdev("list", "--help").stdout.split())
+        columns = re.search(r"Columns: (.*?)\.", help_text)[1].split(", ")
+        t.check(len(columns) > 10, f"columns: {columns}")
+        manual = (t.ROOT / "src/cli/umdev.1").read_text()
+        manual = manual.split(".B umdev list")[1].split(".TP")[0]
+        t.equal(re.findall(r"([a-z]+)", "".join(re.findall(r"^\.BR ([a-z].*?)\.?$", manual, re.M)))
+                , columns, "columns of umdev.1")
+        for name in columns:
+            head = d.umdev("list", "-o", name).stdout.splitlines()[0]
+            t.equal(head.strip(), name.upper(), "title")
+        t.equal(d.umdev("list", "--output=settings,Group").stdout.splitlines()[1].split(),
+                ["label=left", "backend=none", "0"], "two columns")
+        t.equal(d.umdev("list", "-o", "+path").stdout.splitlines()[1].split()[-1],
+                f"/devices/virtual/mtty/card0/{u}", "one more")
+        t.equal(json.loads(d.umdev("list", "-o", "uuid,client", "-j").stdout),
+                {"devices": [{"uuid": u}]}, "columns of --json")
+        check_failure(d.umdev("list", "-o", "uuid,stat", ok=False), USAGE, "stat", "STATE")
+        check_failure(d.umdev("list", "-o", "", ok=False), USAGE, "settings")
+
+
+@t.case
 def json_is_what_umdevd_answers() -> None:
     def answer(*arguments: str) -> Any:
         return json.loads(d.umdev(*arguments, "-j").stdout)
