@@ -135,6 +135,8 @@ void *umdev_state(struct umdev_device *dev);
 /* priv_size bytes. Fixed while the worker lives, zeroed when another continues. */
 void *umdev_priv(struct umdev_device *dev);
 
+/* The 16 bytes of the device's UUID. */
+const uint8_t *umdev_uuid(const struct umdev_device *dev);
 /* NULL: the type does not list it. Valid until it changes. */
 const struct umdev_value *umdev_param(const struct umdev_device *dev, const char *name);
 /* Borrowed descriptor of a resource that is not a stream, or -ENOENT. */

@@ -15,6 +15,7 @@
 #ifndef UMDEV_MEDIA_H
 #define UMDEV_MEDIA_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <umdev/device.h>
 #include <umdev/dma.h>
@@ -42,6 +43,7 @@ struct umdev_seg {
  * as the device has it, over deaths too. */
 int umdev_media_find(const struct umdev_device *dev, const char *name);
 uint64_t umdev_media_size(const struct umdev_device *dev, unsigned medium); /* bytes */
+bool umdev_media_is_writable(const struct umdev_device *dev, unsigned medium);
 /*
  * Ask for a request at byte `offset` of the medium; segments are used in order. The memory is held
  * until the end: an unmap of it waits. What is wrong with the memory is told by media_done.

@@ -41,7 +41,7 @@
 #define UMDEV_QUEUES_MAX 64          /* of a device */
 #define UMDEV_QUEUE_REQUESTS_MAX 256 /* in flight to media, of a queue */
 #define UMDEV_QUEUE_SEGS 264         /* of one request */
-#define UMDEV_QUEUE_CONFIG_MAX 256   /* bytes */
+#define UMDEV_QUEUE_CONFIG_MAX 1024  /* bytes */
 
 struct umdev_queue; /* owned by the core; fixed while the worker lives */
 

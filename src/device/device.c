@@ -287,6 +287,16 @@ uint64_t umdev_media_size(const struct umdev_device *dev, unsigned medium)
 	return dev->media_list[medium].length;
 }
 
+bool umdev_media_is_writable(const struct umdev_device *dev, unsigned medium)
+{
+	return dev->media_list[medium].writable;
+}
+
+const uint8_t *umdev_uuid(const struct umdev_device *dev)
+{
+	return dev->uuid.b;
+}
+
 int umdev_stream_find(const struct umdev_device *dev, const char *name)
 {
 	for (unsigned i = 0; i < dev->n_streams; i++)

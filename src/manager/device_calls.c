@@ -18,12 +18,14 @@ PLUGIN_OTHER_HALF(umdev_stream_find);
 PLUGIN_OTHER_HALF(umdev_stream_read);
 PLUGIN_OTHER_HALF(umdev_stream_space);
 PLUGIN_OTHER_HALF(umdev_stream_write);
+PLUGIN_OTHER_HALF(umdev_uuid);
 /* dma.h */
 PLUGIN_OTHER_HALF(umdev_dma_message);
 PLUGIN_OTHER_HALF(umdev_dma_read);
 PLUGIN_OTHER_HALF(umdev_dma_write);
 /* media.h */
 PLUGIN_OTHER_HALF(umdev_media_find);
+PLUGIN_OTHER_HALF(umdev_media_is_writable);
 PLUGIN_OTHER_HALF(umdev_media_size);
 PLUGIN_OTHER_HALF(umdev_media_submit);
 /* vfio.h */
