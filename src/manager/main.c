@@ -16,6 +16,7 @@
 #include "manager/drivers.h"
 #include "manager/manager.h"
 #include "manager/one.h"
+#include "manager/sandbox_report.h"
 #include "manager/service.h"
 
 enum { EXIT_USAGE = 2 };
@@ -226,12 +227,15 @@ static int run(const struct command *c)
 	struct signals signals = { .source = LOOP_FD_INIT, .fd = -1 };
 	struct manager m = MANAGER_INIT;
 	struct service service = { 0 };
+	pid_t report;
 	int r;
 
 	signals.service = &service;
 	m.options = c->manager;
 	err_clear();
+	report = sandbox_report_begin(c->manager.worker_path);
 	r = start(&m, c, &signals);
+	sandbox_report_end(report);
 	if (r < 0) {
 		log_error("%s", err_text(r));
 	} else {

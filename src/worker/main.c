@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "dma/dma.h"
 #include "vfio/server.h"
+#include "worker/sandbox.h"
 #include "worker/worker.h"
 
 static bool is_stream_socket(int fd)
@@ -87,6 +88,8 @@ int main(int argc, char **argv)
 		printf("umdev-worker %s\n", UMDEV_VERSION);
 		return 0;
 	}
+	if (argc == 2 && !strcmp(argv[1], "--sandbox"))
+		return sandbox_report() ? 1 : 0;
 	worker_load_drivers();
 	if (argc == 2 && !strcmp(argv[1], "--state-versions"))
 		return versions_print(worker_drivers) ? 1 : 0;

@@ -45,7 +45,6 @@
 #include <sys/syscall.h>
 #include <umdev/cleanup.h>
 #include <unistd.h>
-#include "base/log.h"
 #include "worker/sandbox.h"
 
 #ifdef SANDBOX_SANITIZED
@@ -153,10 +152,7 @@ int sandbox_enter_keeper(struct sandbox *sandbox, bool again)
 	if (error)
 		return error;
 	sandbox->landlock = landlock_version();
-	if (!again && !enter_user_namespace())
-		log_debug("no user namespace: going on without");
-	if (!sandbox->landlock)
-		log_debug("no landlock: going on without");
+	sandbox->own_users = again || enter_user_namespace();
 #ifdef SANDBOX_SANITIZED
 	__sanitizer_sandbox_arguments unused = { 0 };
 

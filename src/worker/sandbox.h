@@ -50,7 +50,8 @@ extern const size_t sandbox_n_rules;
 struct sandbox {
 	struct sock_filter filter[SANDBOX_MAX_FILTER];
 	unsigned short n_filter;
-	int landlock; /* ABI version of this kernel; 0: none */
+	int landlock;   /* ABI version of this kernel; 0: none */
+	bool own_users; /* in a user namespace of its own */
 };
 
 /* Compiles the table. -errno; -E2BIG: it needs more instructions. */
@@ -61,5 +62,9 @@ int sandbox_enter_keeper(struct sandbox *sandbox, bool again);
 /* The worker's stages, in every life before it looks at anything that a client or the life before
  * it may have written. -errno: the life must end. */
 int sandbox_enter_worker(struct sandbox *sandbox);
+
+/* Enters all stages and says in one line what this machine does without (umdev-worker --sandbox):
+ * umdevd asks once, so that not each group has to tell. 0 / -errno: no worker could start. */
+int sandbox_report(void);
 
 #endif

@@ -285,6 +285,7 @@ def a_worker_gets_ready_or_its_device_says_why_not() -> None:
 def a_start_succeeds_or_says_why_not() -> None:
     with preload() as (env, countdown), t.TempDir() as directory:
         refused = 0
+        env["UMDEV_WORKER"] = "/nonexistent"  # is asked at the start, and would be counted too
         for n in range(1, MOST):
             d = Daemon(env=env, directory=directory)
             countdown.arm_all_but(n, os.getpid())

@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from . import t
@@ -33,13 +34,15 @@ class Daemon:
     a sanitizer report nor a process, mount or file behind."""
 
     def __init__(self, *arguments: str, env: dict[str, str] | None = None,
-                 directory: Path | None = None, user: int | None = None) -> None:
-        """user: runs it, for tests that are root."""
+                 directory: Path | None = None, user: int | None = None,
+                 below: Sequence[str] = ()) -> None:
+        """user: runs it, for tests that are root. below: a command that becomes it."""
         self._own = None if directory else t.TempDir()
         self.dir = directory or self._own.path
         self.run, self.config, self.state = (self.dir / n for n in ("run", "config", "state"))
         self.arguments = arguments
         self.user = user
+        self.below = below
         self.env = os.environ | {"UMDEV_RUN": str(self.run), "UMDEV_CONFIG": str(self.config),
                                  "UMDEV_STATE": str(self.state), "UMDEV_DRIVERS": ""} | (env or {})
         self.env.pop("JOURNAL_STREAM", None)
@@ -74,7 +77,7 @@ class Daemon:
                 notify_path.chmod(0o666)
             notify.settimeout(0.1)
             self.process = subprocess.Popen(
-                [str(program("umdevd")), *self.arguments], stdin=subprocess.DEVNULL, stdout=log,
+                [*self.below, str(program("umdevd")), *self.arguments], stdin=subprocess.DEVNULL, stdout=log,
                 stderr=log, env=dict(self.env, NOTIFY_SOCKET=str(notify_path)), user=self.user,
                 group=self.user, extra_groups=None if self.user is None else [])
             t.wait_for(lambda: self._ready(notify), 20, "READY=1 of umdevd")
