@@ -23,6 +23,7 @@ enum engine_register {
 	ENGINE_COMMAND = 0x18, /* u32, enum engine_command; reads the last one */
 	ENGINE_STATUS = 0x1c,  /* u32, read only: 0, an errno, or ENGINE_BUSY */
 	ENGINE_ENDED = 0x20,   /* u32, read only: commands that ended */
+	ENGINE_PEERS = 0x24,   /* u32, read only: engines of the group while it is in use */
 };
 
 enum engine_command {

@@ -24,6 +24,7 @@ struct engine_state {
 	uint32_t length, command, status, ended;
 	uint32_t limit;  /* a copy, so that a change commits with what the guest sees of it */
 	uint32_t moving; /* bytes of the command under way: LENGTH may be written meanwhile */
+	uint32_t peers;
 };
 
 /* Bytes between a fetch and a store of one hook. Nobody relies on it between two hooks. */
@@ -146,6 +147,8 @@ static uint64_t engine_read(struct umdev_device *dev, unsigned bar, uint64_t off
 		return s->status;
 	case ENGINE_ENDED:
 		return s->ended;
+	case ENGINE_PEERS:
+		return s->peers;
 	}
 	return 0;
 }
@@ -177,8 +180,12 @@ static void engine_write(struct umdev_device *dev, unsigned bar, uint64_t offset
 
 static void power_on(struct umdev_device *dev)
 {
-	*(struct engine_state *)umdev_state(dev) = (struct engine_state){
+	struct engine_state *s = umdev_state(dev);
+
+	/* Who is in the group does not depend on a reset. */
+	*s = (struct engine_state){
 		.limit = (uint32_t)umdev_param(dev, "max_transfer")->u64,
+		.peers = s->peers,
 	};
 }
 
@@ -199,6 +206,21 @@ static void engine_reset(struct umdev_device *dev, enum umdev_reset why)
 	power_on(dev);
 }
 
+static void engine_group_open(struct umdev_device *dev)
+{
+	struct engine_state *s = umdev_state(dev);
+
+	s->peers = 0;
+	for (unsigned i = 0; i < umdev_group_size(dev); i++)
+		if (umdev_device_type(umdev_group_member(dev, i)) == umdev_device_type(dev))
+			s->peers++;
+}
+
+static void engine_group_close(struct umdev_device *dev)
+{
+	((struct engine_state *)umdev_state(dev))->peers = 0;
+}
+
 static int engine_param_set(struct umdev_device *dev, const struct umdev_param *param,
 			    const struct umdev_value *value)
 {
@@ -216,6 +238,8 @@ static const struct umdev_device_ops ops = {
 	.bar_read = engine_read,
 	.bar_write = engine_write,
 	.dma_done = engine_dma_done,
+	.group_open = engine_group_open,
+	.group_close = engine_group_close,
 	.param_set = engine_param_set,
 };
 
@@ -240,7 +264,7 @@ static const struct umdev_device_type types[] = {
 		.ops = &ops,
 		.pci = &pci,
 		.state_size = sizeof(struct engine_state),
-		.state_version = 1,
+		.state_version = 2,
 		.priv_size = sizeof(struct engine_priv),
 	},
 	{ .name = NULL },

@@ -21,6 +21,7 @@
 #ifndef UMDEV_DEVICE_H
 #define UMDEV_DEVICE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <umdev/abi.h>
@@ -93,6 +94,14 @@ struct umdev_device_ops {
 	void (*queue_stopped)(struct umdev_device *dev, unsigned queue);
 	/* with queues: a queue's runner asks for `bits`, perhaps again. */
 	void (*queue_event)(struct umdev_device *dev, unsigned queue, uint32_t bits);
+	/* optional: the first client of dev's group has connected (to any of its devices) / the
+	 * last one has left. Called for every device of the group that has the hook, each in a
+	 * transaction of its own, before a client's first message is executed / before any client
+	 * comes again; over a worker's death maybe twice. What it keeps of the group is an index,
+	 * which is the same in every life. A reset comes later to the devices whose client connects
+	 * later. */
+	void (*group_open)(struct umdev_device *dev);
+	void (*group_close)(struct umdev_device *dev);
 	/* optional: a `live` parameter changes. Return 0 to accept (state changed here commits
 	 * with the acceptance) or -errno, which the writer sees. Absent: accepted. */
 	int (*param_set)(struct umdev_device *dev, const struct umdev_param *param,
@@ -159,6 +168,20 @@ size_t umdev_stream_write(struct umdev_device *dev, unsigned stream, const void 
 /* ops->work runs in a transaction of its own, soon; asked for and run over a death too. For what is
  * too much for one hook. */
 void umdev_work_soon(struct umdev_device *dev);
+
+/*
+ * The devices of the group: all that one owner may use together, this one among them. They stay the
+ * same from group_open to group_close; one that is removed meanwhile never connects again.
+ * What a hook may do with a peer of its own driver: read its facts, and umdev_bar_mem(), which is
+ * memory of both. Its state and parameters are its own hooks' business. Memory of any peer that has
+ * a BAR for it is reached by DMA, at the address that the guest gave it (umdev/dma.h).
+ */
+unsigned umdev_group_size(const struct umdev_device *dev);
+unsigned umdev_group_index(const struct umdev_device *dev); /* of dev itself */
+struct umdev_device *umdev_group_member(const struct umdev_device *dev, unsigned index);
+const struct umdev_device_type *umdev_device_type(const struct umdev_device *dev);
+const char *umdev_driver_name(const struct umdev_device *dev);
+bool umdev_is_connected(const struct umdev_device *dev);
 
 /* One line about this device in the worker's log, rate limited per device. printf-like. */
 void umdev_log(struct umdev_device *dev, const char *format, ...)

@@ -2,6 +2,11 @@
 /*
  * Guest memory as a device sees it: I/O virtual addresses of its own connection.
  *
+ * In this order: memory of the guest that came with a file; the BAR of a device of the group that
+ * is decoded at that address, where the client says that something is; else the client is asked
+ * (umdev_dma_message). Devices of other groups are reached by asking, if at all: that is the
+ * client's decision.
+ *
  * Guest memory changes under the reader: copy once, check the copy, use the copy. No pointer into
  * it survives a return from a hook.
  */
@@ -26,8 +31,8 @@ struct iova {
 
 /*
  * Copy from mapped guest memory, over as many maps as it takes.
- * 0, or -EFAULT: not mapped (or not readable); -EREMOTE: mapped without a file, ask with
- * umdev_dma_message; -EPERM: the guest has not enabled bus mastering.
+ * 0, or -EFAULT: not mapped (or not readable); -EREMOTE: mapped without a file, and no
+ * memory of a peer: ask with umdev_dma_message; -EPERM: the guest has not enabled bus mastering.
  */
 int umdev_dma_read(struct umdev_device *dev, struct iova from, void *to, size_t len);
 /*

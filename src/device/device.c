@@ -370,3 +370,31 @@ void umdev_log(struct umdev_device *dev, const char *format, ...)
 	uuid_format(&dev->uuid, uuid);
 	log_info("%s: %s", uuid, text);
 }
+
+/* ---- the group ---- */
+
+unsigned umdev_group_size(const struct umdev_device *dev)
+{
+	return dev->group ? dev->group->n : 1;
+}
+
+unsigned umdev_group_index(const struct umdev_device *dev)
+{
+	return dev->group_index;
+}
+
+struct umdev_device *umdev_group_member(const struct umdev_device *dev, unsigned index)
+{
+	assert(index < umdev_group_size(dev));
+	return dev->group ? dev->group->members[index] : (struct umdev_device *)dev;
+}
+
+const struct umdev_device_type *umdev_device_type(const struct umdev_device *dev)
+{
+	return dev->type;
+}
+
+const char *umdev_driver_name(const struct umdev_device *dev)
+{
+	return dev->driver->name;
+}

@@ -17,6 +17,7 @@
 #include "base/loop.h"
 #include "base/uuid.h"
 #include "device/stream.h"
+#include "dma/dma.h"
 
 #define DEVICE_MAX_PARAMS 32
 #define DEVICE_MAX_RESOURCES 32
@@ -70,10 +71,21 @@ struct vfio_server;
 struct media;
 struct media_engine;
 
+/* The devices of a worker, in the order of CONFIG, which is the same in every life. Owned by the
+ * worker; the arrays are the presentation's to fill. */
+struct device_group {
+	struct umdev_device **members; /* owned */
+	unsigned n;
+	struct dma_window windows[DMA_MAX_WINDOWS]; /* of all members, as their tables have them */
+	unsigned n_windows;
+};
+
 struct umdev_device {
 	const struct umdev_device_driver *driver;
 	const struct umdev_device_type *type;
 	struct uuid uuid;
+	struct device_group *group; /* borrowed; NULL: it is alone */
+	unsigned group_index;
 	struct device_param params[DEVICE_MAX_PARAMS];
 	unsigned n_params;
 	struct device_resource resources[DEVICE_MAX_RESOURCES];

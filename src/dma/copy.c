@@ -23,24 +23,58 @@ static int walk_start(struct walk *w, const struct dma_view *view, struct iova i
 	return !len || index_at(view, iova.v, &w->pos) ? 0 : -EFAULT;
 }
 
+static bool view_is_identity(const struct dma_view *v)
+{
+	const struct dma_entry *first = pos_entry(v, (struct dma_pos){ 0, 0 });
+
+	return first && first->iova == 0 && first->kind == DMA_FILE && first->offset == 0;
+}
+
+bool dma_is_identity(const struct dma_table *t)
+{
+	return view_is_identity(t->index);
+}
+
+/* Memory at w->at of a map that has no file, as far as one window reaches. */
+static int window_next(const struct walk *w, struct dma_seg *ret)
+{
+	const struct dma_window *win = w->view->window, *end = win + w->view->n_windows;
+
+	while (win < end && (w->at < win->iova || w->at - win->iova >= win->size))
+		win++;
+	if (win == end || !view_is_identity(w->view))
+		return -EREMOTE;
+	ret->hva = win->hva + (w->at - win->iova);
+	ret->len = win->size - (w->at - win->iova);
+	return 0;
+}
+
 /* The next piece, while w->left. */
 static int walk_next(struct walk *w, struct dma_seg *ret)
 {
 	const struct dma_entry *e = pos_entry(w->view, w->pos);
 	uint64_t into;
+	int r = 0;
 
 	if (!e || w->at < e->iova || w->at - e->iova >= e->size || w->prot & ~e->prot)
 		return -EFAULT;
-	if (e->kind == DMA_MESSAGE)
-		return -EREMOTE;
-	if (!e->mapping)
-		return -EFAULT;
 	into = w->at - e->iova;
-	ret->hva = e->mapping->base + e->offset + into;
-	ret->len = e->size - into < w->left ? e->size - into : w->left;
+	if (e->kind == DMA_MESSAGE)
+		r = window_next(w, ret);
+	else if (e->mapping)
+		*ret = (struct dma_seg){ e->mapping->base + e->offset + into, e->size - into };
+	else
+		r = -EFAULT;
+	if (r < 0)
+		return r;
+	if (ret->len > e->size - into)
+		ret->len = e->size - into;
+	if (ret->len > w->left)
+		ret->len = w->left;
 	w->at += ret->len;
 	w->left -= ret->len;
-	w->pos = pos_next(w->view, w->pos);
+	if (ret->len == e->size - into)
+		w->pos = pos_next(w->view, w->pos);
 	return 0;
 }
 

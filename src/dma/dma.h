@@ -48,7 +48,7 @@ enum dma_prot {
 enum dma_kind {
 	DMA_FREE,
 	DMA_FILE,    /* memory behind file `file` */
-	DMA_MESSAGE, /* no descriptor came with the map: reached by message only */
+	DMA_MESSAGE, /* no descriptor came with the map: a window, or reached by message */
 };
 
 struct dma_slot {
@@ -85,6 +85,18 @@ struct dma_record {
 };
 
 struct dma_table;
+
+/*
+ * Memory of devices of the same group that is decoded at guest addresses: their BARs, as far as
+ * clients map them. It is reached where the client has a map without a file, which is how it tells
+ * of a peer's BAR, and only from a table whose addresses are the bus's own: behind a (virtual)
+ * IOMMU an address says nothing about a BAR. dma_is_identity() says how that is known.
+ */
+struct dma_window {
+	uint64_t iova, size;
+	uint8_t *hva; /* fixed while the worker lives */
+};
+#define DMA_MAX_WINDOWS 64 /* what is beyond is reached by message */
 
 /* A piece of guest memory in our address space. */
 struct dma_seg {
@@ -126,8 +138,8 @@ int dma_apply(struct dma_table *t, const struct dma_record *record);
 
 /*
  * Segments of [iova, iova+len) with all of prot, in order. >=0: their number (adjacent host ranges
- * are merged; 0 for len 0); -EFAULT: hole, prot or wrap; -EREMOTE: reaches a message-only map;
- * -E2BIG: more than max. The first reason in order of address counts.
+ * are merged; 0 for len 0); -EFAULT: hole, prot or wrap; -EREMOTE: reaches a map without a file
+ * where no window is; -E2BIG: more than max. The first reason in order of address counts.
  */
 int dma_resolve(struct dma_table *t, struct iova iova, size_t len, unsigned prot,
 		struct dma_seg *ret, unsigned max);
@@ -138,10 +150,19 @@ int dma_check(struct dma_table *t, struct iova iova, size_t len, unsigned prot);
 int dma_copy_from(struct dma_table *t, struct iova from, void *to, size_t len);
 int dma_copy_to(struct dma_table *t, struct iova to, const void *from, size_t len);
 
+/*
+ * Puts these windows (a copy) in the place of those before. 0, or -ENOMEM: as before; not without
+ * readers. Whoever takes a window away waits for those who use it: dma_quiesce of its range.
+ */
+int dma_set_windows(struct dma_table *t, const struct dma_window *windows, unsigned n);
+/* Does the client map its memory at the addresses of the bus? Known by a file's first byte at
+ * address 0: no IOMMU's driver hands that address out. */
+bool dma_is_identity(const struct dma_table *t);
+
 uint32_t dma_n_maps(const struct dma_table *t);
 /* Does any map reach into [iova, iova+size)? */
 bool dma_overlaps(const struct dma_table *t, uint64_t iova, uint64_t size);
-/* Changes with every map and unmap: caches of resolved addresses compare it. */
+/* Changes with every map, unmap and change of windows: caches of resolved addresses compare it. */
 uint64_t dma_generation(const struct dma_table *t);
 
 /* ---- other threads ---- */

@@ -21,7 +21,7 @@ struct dma_view *view_new(unsigned size)
 	struct dma_view *v = malloc(sizeof(*v) + size * sizeof(v->ref[0]));
 
 	if (v) {
-		v->n = 0;
+		v->n = v->n_windows = 0;
 		v->size = size;
 	}
 	return v;

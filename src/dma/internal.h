@@ -59,6 +59,8 @@ struct dma_ref {
 struct dma_view {
 	struct dma_retired retired;
 	unsigned n, size; /* references in use, allocated */
+	unsigned n_windows;
+	struct dma_window window[DMA_MAX_WINDOWS];
 	struct dma_ref ref[];
 };
 

@@ -136,12 +136,29 @@ void views_publish(struct dma_table *t)
 		t->spare_view = NULL;
 		view->n = t->index->n;
 		memcpy(view->ref, t->index->ref, view->n * sizeof(view->ref[0]));
+		view->n_windows = t->index->n_windows;
+		memcpy(view->window, t->index->window, view->n_windows * sizeof(view->window[0]));
 		view_replace(t, view);
 		t->n_views++;
 		t->changed = false;
 	}
 	store(&t->epoch, t->epoch + 1);
 	reclaim(t);
+}
+
+int dma_set_windows(struct dma_table *t, const struct dma_window *windows, unsigned n)
+{
+	int r = views_reserve(t);
+
+	if (r < 0)
+		return r;
+	t->index->n_windows = n < DMA_MAX_WINDOWS ? n : DMA_MAX_WINDOWS;
+	if (n)
+		memcpy(t->index->window, windows, t->index->n_windows * sizeof(*windows));
+	t->changed = true;
+	t->generation++;
+	views_publish(t);
+	return 0;
 }
 
 int dma_reader_add(struct dma_table *t, struct dma_reader *r)

@@ -8,6 +8,12 @@ static void not_here(void)
 }
 
 /* device.h */
+PLUGIN_OTHER_HALF(umdev_device_type);
+PLUGIN_OTHER_HALF(umdev_driver_name);
+PLUGIN_OTHER_HALF(umdev_group_index);
+PLUGIN_OTHER_HALF(umdev_group_member);
+PLUGIN_OTHER_HALF(umdev_group_size);
+PLUGIN_OTHER_HALF(umdev_is_connected);
 PLUGIN_OTHER_HALF(umdev_log);
 PLUGIN_OTHER_HALF(umdev_param);
 PLUGIN_OTHER_HALF(umdev_priv);

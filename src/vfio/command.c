@@ -253,7 +253,7 @@ static int execute_command(struct vfio_server *s, struct vfio_request *rq,
 	if (rq->header.command == VUSER_GET_REGION_INFO &&
 	    !conn_is_flushed(&s->conn, &s->half->cursor))
 		return 0;
-	if (vfio_unmap_must_wait(s, rq))
+	if (vfio_unmap_must_wait(s, rq) || peer_must_wait(s, rq))
 		return 0;
 	do {
 		vfio_begin(s);

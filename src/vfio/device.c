@@ -52,6 +52,11 @@ bool umdev_bus_master(const struct umdev_device *dev)
 	return pci_is_bus_master(dev->vfio);
 }
 
+bool umdev_is_connected(const struct umdev_device *dev)
+{
+	return vfio_is_connected(dev->vfio);
+}
+
 int umdev_dma_read(struct umdev_device *dev, struct iova from, void *to, size_t len)
 {
 	struct vfio_server *s = in_hook(dev);

@@ -9,6 +9,7 @@
  *   pci.c      configuration space
  *   irq.c      interrupt table, masks, pending bits
  *   memory.c   maps, unmaps, DMA by message
+ *   peer.c     BARs that devices of the group reach by DMA
  *   migrate.c  device features
  *   device.c   what a driver calls
  *
@@ -142,6 +143,13 @@ enum vfio_complaint {
 	VFIO_COMPLAIN_IRQ,
 };
 
+/* Of the BARs that peers reach. Private to a life. */
+enum vfio_bars {
+	VFIO_BARS_SHOWN,  /* in the tables of the group, as far as they are decoded */
+	VFIO_BARS_HIDING, /* taken away: waiting for those who use them */
+	VFIO_BARS_HIDDEN, /* nobody uses them; ended by the next commit */
+};
+
 struct vfio_server {
 	struct umdev_device *dev;
 	struct loop *loop;
@@ -164,6 +172,11 @@ struct vfio_server {
 	struct loop_fd unmask;   /* of the eventfd in VFIO_SLOT_UNMASK */
 	struct loop_timer timer; /* HELLO: until VERSION; CLOSING: until the next try to quiesce */
 	struct dma_quiesce quiesce;
+	bool config_written; /* in the transaction under way, or not told to the group yet */
+	enum vfio_bars bars;
+	unsigned next_peer; /* HIDING: whose table is waited for next ... */
+	bool is_asking;     /* ... and its answer may come before the question returns */
+	void (*hidden)(struct vfio_server *s, int status); /* HIDING: what then */
 };
 
 /* ---- state.c ---- */
@@ -185,6 +198,9 @@ void vfio_msix_reset(struct vfio_server *s);
 void vfio_begin(struct vfio_server *s);
 void vfio_abort(struct vfio_server *s);
 void vfio_commit(struct vfio_server *s); /* and finish */
+bool vfio_is_connected(const struct vfio_server *s);
+/* Goes on with the message at the head: what it waited for is over, or failed. */
+void vfio_go_on(struct vfio_server *s, int status);
 /* Comes back to the message at the head when no request is in flight in this range. */
 void vfio_drain(struct vfio_server *s, uint64_t iova, uint64_t size);
 /* Log, once per connection and kind of complaint. */
@@ -239,6 +255,12 @@ void pci_layout_init(struct pci_layout *p, const struct umdev_pci *pci);
 bool pci_config_is_possible(const struct pci_layout *p, const uint8_t config[VFIO_CONFIG]);
 void pci_read(const struct vfio_server *s, uint64_t offset, uint32_t len, uint8_t *out);
 void pci_write(struct vfio_server *s, uint64_t offset, uint32_t len, const uint8_t *in);
+/* What configuration space would be after that write. */
+void pci_imagine_write(const struct pci_layout *p, uint64_t offset, uint32_t len, const uint8_t *in,
+		       uint8_t config[VFIO_CONFIG]);
+/* Does memory BAR `bar` answer, and where? */
+bool pci_bar_is_decoded(const struct pci_layout *p, const uint8_t config[VFIO_CONFIG], unsigned bar,
+			uint64_t *ret_address);
 bool pci_is_bus_master(const struct vfio_server *s);
 bool pci_is_asleep(const struct vfio_server *s); /* D3hot */
 bool pci_intx_is_disabled(const struct vfio_server *s);
@@ -285,6 +307,16 @@ int message_reply(struct vfio_server *s, const struct vuser_header *h, const uin
 void message_send_queued(struct vfio_server *s);
 void message_reset(struct vfio_server *s);
 void redo_apply(struct vfio_server *s, struct vfio_effects *e);
+
+/* ---- peer.c ---- */
+
+/* The committed configuration space becomes what the group sees. */
+void peer_show(struct vfio_server *s);
+/* Takes all BARs away from the group; then() comes when nobody uses them: maybe before the return.
+ * status: 0, or -errno: somebody may use them for ever. */
+void peer_hide(struct vfio_server *s, void (*then)(struct vfio_server *s, int status));
+/* Does it take a BAR away that a peer uses? Then vfio_go_on will come. */
+bool peer_must_wait(struct vfio_server *s, const struct vfio_request *rq);
 
 /* ---- migrate.c ---- */
 

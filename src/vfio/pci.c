@@ -199,9 +199,14 @@ bool pci_is_bus_master(const struct vfio_server *s)
 	return get(s->half->config, PCI_COMMAND, 2) & PCI_COMMAND_MASTER && !pci_is_asleep(s);
 }
 
+static bool is_asleep(const struct pci_layout *p, const uint8_t *config)
+{
+	return (config[p->pm + PCI_PM_CTRL] & PCI_PM_CTRL_STATE_MASK) == 3;
+}
+
 bool pci_is_asleep(const struct vfio_server *s)
 {
-	return (s->half->config[s->pci.pm + PCI_PM_CTRL] & PCI_PM_CTRL_STATE_MASK) == 3;
+	return is_asleep(&s->pci, s->half->config);
 }
 
 bool pci_intx_is_disabled(const struct vfio_server *s)
@@ -249,21 +254,29 @@ static void refuse_d1_d2(const struct pci_layout *p, uint8_t *config, uint8_t be
 		*now = (*now & ~PCI_PM_CTRL_STATE_MASK) | (before & PCI_PM_CTRL_STATE_MASK);
 }
 
-void pci_write(struct vfio_server *s, uint64_t offset, uint32_t len, const uint8_t *in)
+/* The bytes themselves. True: the function is reset. */
+static bool write_bytes(const struct pci_layout *p, uint8_t *config, uint64_t offset, uint32_t len,
+			const uint8_t *in)
 {
-	const struct pci_layout *p = &s->pci;
-	uint8_t *config = s->half->config;
+	unsigned flr = p->pcie ? p->pcie + PCI_EXP_DEVCTL + 1 : VFIO_CONFIG;
 	uint8_t pm_before = config[p->pm + PCI_PM_CTRL];
-	unsigned slot_before, slot, flr = p->pcie ? p->pcie + PCI_EXP_DEVCTL + 1 : VFIO_CONFIG;
-	unsigned vectors_before = pci_msi_vectors(s, &slot_before);
-	bool asleep = pci_is_asleep(s), reset;
+	bool asleep = is_asleep(p, config);
 
 	for (uint64_t at = offset; at < VFIO_CONFIG && at - offset < len; at++)
 		config[at] = (config[at] & ~p->mask[at]) | (in[at - offset] & p->mask[at]);
 	refuse_d1_d2(p, config, pm_before);
-	reset = flr >= offset && flr - offset < len && flr < VFIO_CONFIG &&
-		in[flr - offset] & PCI_EXP_DEVCTL_BCR_FLR >> 8;
-	if (reset || (asleep && !pci_is_asleep(s))) {
+	if (asleep && !is_asleep(p, config))
+		return true;
+	return flr >= offset && flr - offset < len && flr < VFIO_CONFIG &&
+	       in[flr - offset] & PCI_EXP_DEVCTL_BCR_FLR >> 8;
+}
+
+void pci_write(struct vfio_server *s, uint64_t offset, uint32_t len, const uint8_t *in)
+{
+	unsigned slot_before, slot, vectors_before = pci_msi_vectors(s, &slot_before);
+
+	s->config_written = true;
+	if (write_bytes(&s->pci, s->half->config, offset, len, in)) {
 		vfio_reset_and_wait(s, UMDEV_RESET_FUNCTION);
 		return;
 	}
@@ -271,4 +284,25 @@ void pci_write(struct vfio_server *s, uint64_t offset, uint32_t len, const uint8
 	if (vectors_before && (!pci_msi_vectors(s, &slot) || slot != slot_before))
 		memset(s->half->pending, 0, sizeof(s->half->pending));
 	irq_update(s);
+}
+
+void pci_imagine_write(const struct pci_layout *p, uint64_t offset, uint32_t len, const uint8_t *in,
+		       uint8_t config[VFIO_CONFIG])
+{
+	if (write_bytes(p, config, offset, len, in))
+		memcpy(config, p->init, VFIO_CONFIG);
+}
+
+bool pci_bar_is_decoded(const struct pci_layout *p, const uint8_t config[VFIO_CONFIG], unsigned bar,
+			uint64_t *ret_address)
+{
+	unsigned at = PCI_BASE_ADDRESS_0 + 4 * bar;
+	uint32_t low = get(config, at, 4);
+
+	if (!(get(config, PCI_COMMAND, 2) & PCI_COMMAND_MEMORY) || is_asleep(p, config))
+		return false;
+	*ret_address = low & PCI_BASE_ADDRESS_MEM_MASK;
+	if (low & PCI_BASE_ADDRESS_MEM_TYPE_64)
+		*ret_address |= (uint64_t)get(config, at + 4, 4) << 32;
+	return true;
 }

@@ -25,7 +25,7 @@ enum vfio_state vfio_server_state(const struct vfio_server *s)
 	return s->half->state;
 }
 
-static bool is_connected(const struct vfio_server *s)
+bool vfio_is_connected(const struct vfio_server *s)
 {
 	return s->half->state == VFIO_HELLO || s->half->state == VFIO_RUNNING;
 }
@@ -101,6 +101,8 @@ void vfio_commit(struct vfio_server *s)
 	ab_flip(&s->shared->ab);
 	s->in_transaction = false;
 	finish(s);
+	if (s->config_written || s->bars == VFIO_BARS_HIDDEN)
+		peer_show(s);
 	device_streams_kick(s->dev);
 	media_kick(s->dev);
 }
@@ -108,6 +110,7 @@ void vfio_commit(struct vfio_server *s)
 void vfio_reset(struct vfio_server *s, enum umdev_reset why)
 {
 	memcpy(s->half->config, s->pci.init, VFIO_CONFIG);
+	s->config_written = true;
 	irq_reset(s);
 	vfio_msix_reset(s);
 	message_reset(s);
@@ -141,6 +144,8 @@ static void stop_sources(struct vfio_server *s)
 	if (s->quiescing)
 		dma_quiesce_cancel(&s->quiesce);
 	s->quiescing = false;
+	if (s->bars == VFIO_BARS_HIDING)
+		s->bars = VFIO_BARS_HIDDEN;
 }
 
 static void report_closed(struct vfio_server *s)
@@ -196,15 +201,26 @@ static void closed(struct dma_quiesce *q, int status)
 	report_closed(s);
 }
 
-static void try_to_close(struct vfio_server *s)
+static void peers_are_gone(struct vfio_server *s, int status)
 {
+	if (status < 0) {
+		cannot_close(s, "requests of its peers in flight did not end");
+		return;
+	}
 	s->quiescing = true;
 	dma_quiesce(s->dma, s->loop, &s->quiesce, 0, UINT64_MAX, closed);
 }
 
+/* Peers first: what they have in flight may use our memory, what we have cannot use theirs for
+ * longer than ourselves. */
+static void try_to_close(struct vfio_server *s)
+{
+	peer_hide(s, peers_are_gone);
+}
+
 void vfio_server_disconnect(struct vfio_server *s, enum vfio_close_reason reason, const char *text)
 {
-	if (!is_connected(s))
+	if (!vfio_is_connected(s))
 		return;
 	stop_sources(s);
 	snprintf(s->shared->close_text, sizeof(s->shared->close_text), "%s", text);
@@ -246,15 +262,20 @@ static void start_wait(struct vfio_server *s)
 		    wait_over);
 }
 
+void vfio_go_on(struct vfio_server *s, int status)
+{
+	if (status < 0)
+		vfio_server_disconnect(s, VFIO_CLOSE_FAULT, "requests in flight did not end");
+	else
+		serve(s);
+}
+
 static void drained(struct dma_quiesce *q, int status)
 {
 	struct vfio_server *s = container_of(q, struct vfio_server, quiesce);
 
 	s->quiescing = false;
-	if (status < 0)
-		vfio_server_disconnect(s, VFIO_CLOSE_FAULT, "requests in flight did not end");
-	else
-		serve(s);
+	vfio_go_on(s, status);
 }
 
 void vfio_drain(struct vfio_server *s, uint64_t iova, uint64_t size)
@@ -306,19 +327,19 @@ static void serve(struct vfio_server *s)
 	s->serving = true;
 	do {
 		s->held = false;
-		while (is_connected(s) && step(s) > 0) {
+		while (vfio_is_connected(s) && step(s) > 0) {
 			if (s->half->wait.waiting && !s->quiescing)
 				start_wait(s);
 		}
 		/* A command that only lacked room for its answer may have it now. */
-	} while (is_connected(s) && s->held && !s->half->wait.waiting && !s->quiescing &&
+	} while (vfio_is_connected(s) && s->held && !s->half->wait.waiting && !s->quiescing &&
 		 conn_flush(&s->conn, &s->half->cursor) == 1);
 	s->serving = false;
 	if (s->half->state == VFIO_RUNNING)
 		loop_timer_cancel(&s->timer);
-	if (is_connected(s) && !s->held && !s->half->wait.waiting)
+	if (vfio_is_connected(s) && !s->held && !s->half->wait.waiting)
 		message_send_queued(s);
-	if (is_connected(s))
+	if (vfio_is_connected(s))
 		push(s);
 }
 
@@ -353,7 +374,7 @@ int vfio_server_event(struct vfio_server *s, int (*fn)(struct umdev_device *dev,
 		return r;
 	}
 	vfio_commit(s);
-	if (is_connected(s))
+	if (vfio_is_connected(s))
 		serve(s);
 	return 0;
 }
@@ -562,7 +583,7 @@ int vfio_server_resume(struct vfio_server *s, bool crashed)
 		report_closed(s);
 	if (s->half->state == VFIO_CLOSING)
 		try_to_close(s);
-	if (!is_connected(s))
+	if (!vfio_is_connected(s))
 		return 0;
 	if (!crashed)
 		conn_untry(&s->conn);

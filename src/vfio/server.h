@@ -75,6 +75,9 @@ int vfio_server_new(struct umdev_device *dev, struct loop *loop, void *shared, s
 		    enum umdev_init how, const struct stream_last_life *last,
 		    const struct vfio_server_ops *ops, struct vfio_server **ret);
 void vfio_server_free(struct vfio_server *s);
+/* When every member of the group has its server, and none was resumed yet: what each one's BARs are
+ * becomes known to all. */
+void vfio_group_start(struct device_group *group);
 
 /* Takes fd (closed on failure). -EBUSY: there is a connection. Resets the device
  * (UMDEV_RESET_OPEN) and drops what its streams hold. Streams run while there is a connection. */

@@ -126,6 +126,9 @@ static void tell(struct worker *w)
 		return;
 	if (w->half->told != w->shared->lives && w->shared->lives > 1)
 		tell_resumed(w);
+	/* Who hears of the last end may send another client. */
+	if (w->goes_on && w->half->ready)
+		members_tell_group(w);
 	for (unsigned i = 0; i < w->n_members; i++)
 		if (w->half->closed[i] && !tell_closed(w, i))
 			break;

@@ -80,6 +80,7 @@ static int exec_connect(struct worker *w, const struct mw_frame *f, const struct
 	next->connect_fd[f->member] = msg->fds[0];
 	commit_frame(w, next, msg);
 	take_connection(&w->members[f->member]);
+	members_tell_group(w);
 	return 0;
 }
 

@@ -30,11 +30,13 @@ struct worker {
 	struct media_engine *engine; /* owned; NULL: no member needs it */
 	int io_fd;
 	char log_name[32];    /* says which group speaks */
+	bool goes_on;         /* what was owed by the life before this one is done */
 	bool crashed;         /* the life before this one died by its own fault */
 	uint8_t *members_map; /* state memory behind struct worker_shared */
 	size_t members_size;
 	struct member *members; /* owned */
 	unsigned n_members;
+	struct device_group group; /* the same devices, as they see each other */
 };
 
 /* worker.c */
@@ -86,6 +88,9 @@ int members_load(struct worker *w, const uint8_t *frame, size_t len, const int *
 /* Attaches every member to its state. err_set on failure. */
 int members_attach(struct worker *w, enum umdev_init how);
 void members_each_fd(struct worker *w, void (*fn)(void *, int), void *arg);
+/* Runs group_open or group_close where it is due: when the first connection is there, the last one
+ * has gone. */
+void members_tell_group(struct worker *w);
 
 /* rendezvous.c */
 int rendezvous_start(struct worker *w);

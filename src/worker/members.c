@@ -75,9 +75,10 @@ static int find_type(struct member *m, const struct mw_member *from)
 static int find_types(struct worker *w, const struct mw_config *config)
 {
 	w->members = calloc(config->n_members, sizeof(*w->members));
-	if (!w->members)
+	w->group.members = calloc(config->n_members, sizeof(*w->group.members));
+	if (!w->members || !w->group.members)
 		return -ENOMEM;
-	w->n_members = config->n_members;
+	w->n_members = w->group.n = config->n_members;
 	w->members_size = 0;
 	for (unsigned i = 0; i < w->n_members; i++) {
 		struct member *m = &w->members[i];
@@ -88,6 +89,9 @@ static int find_types(struct worker *w, const struct mw_config *config)
 		error = find_type(m, &config->members[i]);
 		if (error)
 			return error;
+		m->dev.group = &w->group;
+		m->dev.group_index = i;
+		w->group.members[i] = &m->dev;
 		w->members_size += whole_pages(sizeof(struct worker_member_shared)) +
 				   whole_pages(m->presentation_size);
 	}
@@ -221,7 +225,41 @@ int members_attach(struct worker *w, enum umdev_init how)
 		if (error)
 			return err_set(error, "the device could not start: %s", strerror(-error));
 	}
+	vfio_group_start(&w->group);
 	return 0;
+}
+
+static int run_group_hook(struct umdev_device *dev, void *arg)
+{
+	const struct umdev_device_ops *ops = dev->type->ops;
+	const bool *open = arg;
+
+	(*open ? ops->group_open : ops->group_close)(dev);
+	return 0;
+}
+
+/* A death between the hook's commit and ours runs the hook once more. */
+static void tell_group(struct worker *w, struct member *m, bool open)
+{
+	const struct umdev_device_ops *ops = m->dev.type->ops;
+	struct worker_half *next;
+
+	if (open ? ops->group_open != NULL : ops->group_close != NULL)
+		vfio_server_event(m->dev.vfio, run_group_hook, &open);
+	next = worker_begin(w);
+	next->group_open ^= 1u << m->index;
+	worker_commit(w);
+}
+
+void members_tell_group(struct worker *w)
+{
+	bool open = false;
+
+	for (unsigned i = 0; i < w->n_members; i++)
+		open |= vfio_server_state(w->members[i].dev.vfio) != VFIO_CLOSED;
+	for (unsigned i = 0; i < w->n_members; i++)
+		if ((w->half->group_open >> i & 1) != open)
+			tell_group(w, &w->members[i], open);
 }
 
 void members_each_fd(struct worker *w, void (*fn)(void *, int), void *arg)

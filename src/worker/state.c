@@ -75,6 +75,7 @@ int worker_state_check(const struct worker_shared *shared)
 	if (half->ready > 1 || half->greet > 1 || half->stopping > 1 || half->held > 1 ||
 	    (half->ready && !half->config_len))
 		return -EUCLEAN;
+	_Static_assert(MW_MAX_MEMBERS <= 32, "a bit for each");
 	for (unsigned i = 0; i < MW_MAX_MEMBERS; i++) {
 		bool connected = half->connected >> i & 1;
 

@@ -150,6 +150,8 @@ static void go_on(struct worker *w)
 			worker_commit(w);
 		}
 	}
+	w->goes_on = true;
+	members_tell_group(w);
 	if (w->half->stopping)
 		stop_all(w);
 	channel_serve(w);

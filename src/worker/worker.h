@@ -35,7 +35,7 @@
 
 #define WORKER_MAGIC 0x756d6465762d7732ULL
 #ifndef WORKER_LAYOUT
-#define WORKER_LAYOUT 5 /* of all structs below and what they contain; raise on every change */
+#define WORKER_LAYOUT 6 /* of all structs below and what they contain; raise on every change */
 #endif
 
 /* Written by the worker as transactions; small, it is copied for each frame. */
@@ -48,6 +48,7 @@ struct worker_half {
 	uint32_t stopping;         /* STOP of all was executed */
 	uint32_t connected;        /* bit per member: CONNECT executed, CLOSED not committed */
 	uint32_t held;             /* HOLD: it stays although nobody is left */
+	uint32_t group_open;       /* bit per member: its group_open ran, group_close did not */
 	uint32_t restart;          /* serial of a RESTART whose RESTARTED is owed; 0: none */
 	uint64_t stop_at_ns;       /* deadline of that STOP */
 	/* per member: descriptor of CONNECT not yet given to the presentation, or -1 */

@@ -385,9 +385,124 @@ static void views_follow_many_changes(void **state)
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
+/* ---- windows ---- */
+
+#define BAR 0x100000
+static uint8_t memory[2 * PAGE];
+
+/* A map without a file over what the windows show and more. */
+static void map_bar(struct fixture *f)
+{
+	assert_int_equal(dma_map_now(f->t, BAR, 4 * PAGE, RW, -1, 0), 0);
+}
+
+static int resolve_at(const struct dma_view *v, uint64_t iova, size_t len, struct dma_seg *ret)
+{
+	return dma_view_resolve(v, (struct iova){ iova }, len, RW, ret, 4);
+}
+
+static void windows_show_where_a_map_has_no_file(void **state)
+{
+	const struct dma_window two[] = { { BAR + PAGE, PAGE, memory },
+					  { BAR + 2 * PAGE, 100, memory + PAGE } };
+	struct fixture *f = *state;
+	struct dma_seg seg[4];
+	struct iova at = { BAR + PAGE };
+	uint64_t before = dma_generation(f->t);
+
+	assert_int_equal(dma_resolve(f->t, at, 1, RW, seg, 4), -EFAULT);
+	assert_int_equal(dma_set_windows(f->t, two, 2), 0);
+	assert_true(dma_generation(f->t) > before);
+	assert_int_equal(dma_resolve(f->t, at, 1, RW, seg, 4), -EFAULT);
+	map_bar(f);
+	assert_int_equal(dma_resolve(f->t, at, PAGE + 100, RW, seg, 4), 1);
+	assert_ptr_equal(seg[0].hva, memory);
+	assert_int_equal(seg[0].len, PAGE + 100);
+	assert_int_equal(dma_resolve(f->t, at, PAGE + 101, RW, seg, 4), -EREMOTE);
+	at.v = BAR + PAGE - 1;
+	assert_int_equal(dma_resolve(f->t, at, 2, RW, seg, 4), -EREMOTE);
+	assert_int_equal(dma_copy_to(f->t, (struct iova){ BAR + PAGE + 8 }, "here", 5), 0);
+	assert_string_equal(memory + 8, "here");
+	/* A file where a window is: the file has it. */
+	assert_int_equal(dma_set_windows(f->t, &(struct dma_window){ 0, PAGE, memory }, 1), 0);
+	assert_int_equal(dma_resolve(f->t, (struct iova){ 0 }, PAGE, RW, seg, 4), 1);
+	assert_ptr_not_equal(seg[0].hva, memory);
+	assert_int_equal(dma_set_windows(f->t, NULL, 0), 0);
+	assert_int_equal(dma_resolve(f->t, (struct iova){ BAR }, 1, RW, seg, 4), -EREMOTE);
+}
+
+static void windows_need_memory_at_its_own_address(void **state)
+{
+	const struct dma_window one = { BAR, PAGE, memory };
+	struct fixture *f = *state;
+	struct dma_seg seg[4];
+
+	map_bar(f);
+	assert_int_equal(dma_set_windows(f->t, &one, 1), 0);
+	assert_true(dma_is_identity(f->t));
+	assert_int_equal(dma_resolve(f->t, (struct iova){ BAR }, PAGE, RW, seg, 4), 1);
+	assert_int_equal(dma_unmap_now(f->t, 0, PAGE), 0);
+	assert_false(dma_is_identity(f->t));
+	assert_int_equal(dma_resolve(f->t, (struct iova){ BAR }, PAGE, RW, seg, 4), -EREMOTE);
+	assert_int_equal(dma_map_now(f->t, 0, PAGE, RW, f->fd, PAGE), 0);
+	assert_false(dma_is_identity(f->t));
+}
+
+static void a_window_that_goes_is_waited_for(void **state)
+{
+	const struct dma_window one = { BAR, PAGE, memory };
+	struct fixture *f = *state;
+	const struct dma_view *v;
+	struct dma_reader reader;
+	struct dma_seg seg[4];
+	struct wait w;
+
+	map_bar(f);
+	assert_int_equal(dma_reader_add(f->t, &reader), 0);
+	assert_int_equal(dma_set_windows(f->t, &one, 1), 0);
+	v = dma_view_enter(f->t, &reader);
+	assert_int_equal(resolve_at(v, BAR, PAGE, seg), 1);
+	assert_int_equal(dma_set_windows(f->t, NULL, 0), 0);
+	assert_int_equal(resolve_at(v, BAR, PAGE, seg), 1);
+	start(f, &w, BAR, PAGE);
+	assert_still_waiting(f, &w);
+	dma_view_leave(f->t, &reader);
+	finish(f, &w);
+	v = dma_view_enter(f->t, &reader);
+	assert_int_equal(resolve_at(v, BAR, PAGE, seg), -EREMOTE);
+	dma_view_leave(f->t, &reader);
+	dma_reader_remove(f->t, &reader);
+}
+
+static void windows_beyond_the_table_are_left_out(void **state)
+{
+	static struct dma_window many[DMA_MAX_WINDOWS + 1];
+	struct fixture *f = *state;
+	struct dma_seg seg[4];
+
+	assert_int_equal(dma_map_now(f->t, BAR, sizeof(many) / sizeof(many[0]) * PAGE, RW, -1, 0),
+			 0);
+	for (unsigned i = 0; i <= DMA_MAX_WINDOWS; i++)
+		many[i] = (struct dma_window){ BAR + i * PAGE, PAGE, memory };
+	assert_int_equal(dma_set_windows(f->t, many, DMA_MAX_WINDOWS + 1), 0);
+	assert_int_equal(dma_resolve(f->t, (struct iova){ BAR + (DMA_MAX_WINDOWS - 1) * PAGE },
+				     PAGE, RW, seg, 4),
+			 1);
+	assert_int_equal(dma_resolve(f->t, (struct iova){ BAR + DMA_MAX_WINDOWS * PAGE }, PAGE, RW,
+				     seg, 4),
+			 -EREMOTE);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(windows_show_where_a_map_has_no_file, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(windows_need_memory_at_its_own_address, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(a_window_that_goes_is_waited_for, setup, teardown),
+		cmocka_unit_test_setup_teardown(windows_beyond_the_table_are_left_out, setup,
+						teardown),
 		TEST(with_nobody_there_it_is_quiet_at_once),
 		TEST(a_reader_keeps_its_view_until_it_leaves),
 		TEST(memory_stays_while_an_old_view_has_it),
