@@ -23,7 +23,7 @@ enum cli_exit {
 	CLI_NO_DAEMON = 6, /* nobody serves the control socket */
 };
 
-#define CLI_MAX_OPTIONS 8
+#define CLI_MAX_OPTIONS 12
 
 struct cli_option {
 	const char *name;  /* without the dashes; NULL ends the list */
@@ -71,6 +71,9 @@ enum cli_exit cli_exit_of(int error);
 /* The arguments from `first` on as an array of settings; NULL: one is not KEY=VALUE (said). */
 json_t *cli_settings(const struct cli *cli, unsigned first);
 
+/* `umdev list --defined`; cmd_define.c. */
+enum cli_exit list_defined(const struct cli *cli);
+
 static inline void json_freep(json_t **json)
 {
 	json_decref(*json);
@@ -89,6 +92,11 @@ COMMAND(create);
 COMMAND(remove);
 COMMAND(show);
 COMMAND(set);
+COMMAND(define);
+COMMAND(undefine);
+COMMAND(modify);
+COMMAND(start);
+COMMAND(stop);
 COMMAND(commit);
 COMMAND(release);
 COMMAND(restart);

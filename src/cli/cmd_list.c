@@ -115,9 +115,13 @@ enum cli_exit cmd_list(struct cli *cli)
 {
 	struct column columns[MAX_WANTED + 1] = { 0 };
 	_cleanup_json_ json_t *reply = NULL;
-	json_t *params = json_object(), *devices;
-	enum cli_exit status = choose_columns(cli, columns);
+	json_t *params, *devices;
+	enum cli_exit status;
 
+	if (cli_option(cli, "defined"))
+		return list_defined(cli);
+	params = json_object();
+	status = choose_columns(cli, columns);
 	if (!status && cli->n_args &&
 	    json_object_set_new(params, "parent", json_string(cli->args[0])) < 0)
 		status = cli_usage(cli->command, "list: the parent's name is not UTF-8 text");

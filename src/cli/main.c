@@ -13,6 +13,8 @@ static const struct cli_option no_options[] = { { NULL } };
 
 static const struct cli_option list_options[] = {
 	{ "output", 'o', "COLUMNS", "which columns, separated by commas; + before them adds" },
+	{ "defined", 'd', NULL, "definitions instead of devices" },
+	{ "dumpjson", 0, NULL, "with -d: as mdevctl prints them" },
 	{ NULL },
 };
 
@@ -38,6 +40,63 @@ static const struct cli_option attach_options[] = {
 
 static const struct cli_option restart_options[] = {
 	{ "all", 'a', NULL, "of every device that is in use" },
+	{ NULL },
+};
+
+#define UUID_OPTION                                     \
+	{                                               \
+		"uuid", 'u', "UUID", "the definition's" \
+	}
+#define PARENT_OPTION                                                                \
+	{                                                                            \
+		"parent", 'p', "PARENT", "needed when several have one of that UUID" \
+	}
+#define JSON_OPTION                                                                           \
+	{                                                                                     \
+		"jsonfile", 0, "FILE", "all of it, in mdevctl's form; /dev/stdin is one, too" \
+	}
+
+static const struct cli_option define_options[] = {
+	{ "uuid", 'u', "UUID", "its name; without: a random one, which is printed" },
+	{ "parent", 'p', "PARENT", "without: that of the device of this UUID" },
+	{ "type", 't', "TYPE", "without: that of the device of this UUID" },
+	{ "auto", 'a', NULL, "umdevd starts it when it starts itself" },
+	{ "manual", 'm', NULL, "it does not (the default)" },
+	JSON_OPTION,
+	{ NULL },
+};
+
+static const struct cli_option undefine_options[] = {
+	{ "uuid", 'u', "UUID", "the definition's", .required = true },
+	PARENT_OPTION,
+	{ NULL },
+};
+
+static const struct cli_option modify_options[] = {
+	{ "uuid", 'u', "UUID", "the definition's", .required = true },
+	PARENT_OPTION,
+	{ "type", 't', "TYPE", "another type" },
+	{ "auto", 'a', NULL, "umdevd starts it when it starts itself" },
+	{ "manual", 'm', NULL, "it does not" },
+	{ "addattr", 0, "ATTRIBUTE",
+	  "a path below the device's directory, to be written at start" },
+	{ "value", 0, "VALUE", "what is written there" },
+	{ "delattr", 0, NULL, "take an attribute away" },
+	{ "index", 'i', "NUMBER", "where in the list, from 0; without: its end" },
+	JSON_OPTION,
+	{ NULL },
+};
+
+static const struct cli_option start_options[] = {
+	UUID_OPTION,
+	{ "parent", 'p', "PARENT", "with a type or a file: make it of these alone" },
+	{ "type", 't', "TYPE", "its type; needs a parent" },
+	JSON_OPTION,
+	{ NULL },
+};
+
+static const struct cli_option stop_options[] = {
+	{ "uuid", 'u', "UUID", "the device's", .required = true },
 	{ NULL },
 };
 
@@ -92,7 +151,7 @@ static const struct cli_command commands[] = {
 	{
 		.name = "list",
 		.args = "[PARENT]",
-		.summary = "list the devices",
+		.summary = "list the devices, or the definitions",
 		.details = "Columns: " LIST_COLUMNS ".",
 		.options = list_options,
 		.max_args = 1,
@@ -148,6 +207,49 @@ static const struct cli_command commands[] = {
 		.min_args = 2,
 		.max_args = CLI_ANY_NUMBER,
 		.run = cmd_set,
+	},
+	{
+		.name = "define",
+		.args = "",
+		.summary = "describe a device that is to be made later",
+		.details = "As mdevctl's: a definition reserves nothing. `umdev start` makes its "
+			   "device, `umdev list --defined` shows it.",
+		.options = define_options,
+		.run = cmd_define,
+	},
+	{
+		.name = "undefine",
+		.args = "",
+		.summary = "forget a definition",
+		.details = "Its device, if it is there, stays.",
+		.options = undefine_options,
+		.run = cmd_undefine,
+	},
+	{
+		.name = "modify",
+		.args = "",
+		.summary = "change a definition",
+		.details = "Its device, if it is there, is not touched: `umdev set` does that.",
+		.options = modify_options,
+		.run = cmd_modify,
+	},
+	{
+		.name = "start",
+		.args = "",
+		.summary = "make the device of a definition",
+		.details =
+			"Its attributes are written in order; the first that is refused leaves no "
+			"device.",
+		.options = start_options,
+		.run = cmd_start,
+	},
+	{
+		.name = "stop",
+		.args = "",
+		.summary = "remove a device, as `umdev remove` does",
+		.details = "Its definition, if there is one, stays.",
+		.options = stop_options,
+		.run = cmd_stop,
 	},
 	{
 		.name = "commit",

@@ -109,11 +109,10 @@ static json_t *describe(const char *driver, const struct core_setting *settings,
 	return bad ? NULL : json_pack("{s:s, s:O}", "driver", driver, "settings", map);
 }
 
-/* Bytes of text, then both the file and its name on disk. */
-static int write_file(int dir_fd, const char *tmp, const char *name, const char *text)
+int config_replace(int dir_fd, const char *tmp, const char *name, const char *text, mode_t mode)
 {
 	_cleanup_close_ int fd =
-		openat(dir_fd, tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+		openat(dir_fd, tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
 	int r;
 
 	if (fd < 0)
@@ -145,7 +144,7 @@ int config_save_parent(const struct config *c, const char *name, const char *dri
 	if (r < 0)
 		return r;
 	dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	r = dir_fd < 0 ? -errno : write_file(dir_fd, tmp, file, text);
+	r = dir_fd < 0 ? -errno : config_replace(dir_fd, tmp, file, text, 0600);
 	if (r < 0)
 		return err_set(r, "cannot write %s/%s: %s", dir, file, strerror(-r));
 	return 0;

@@ -7,6 +7,7 @@
 #define MANAGER_CONFIG_H
 
 #include <stddef.h>
+#include <sys/types.h>
 #include "core/core.h"
 
 struct config {                     /* owned by the manager */
@@ -26,6 +27,10 @@ void config_close(struct config *c);
 /* A path below $UMDEV_RUN, to be freed. NULL: ENOMEM */
 char *config_run_path(const struct config *c, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
+
+/* Replaces a file: its text is on disk before it has its name, and the name before this returns.
+ * 0 / -errno */
+int config_replace(int dir_fd, const char *tmp, const char *name, const char *text, mode_t mode);
 
 /* Keep a parent for the next start. 0 / -errno (text left), then the old file is as it was. */
 int config_save_parent(const struct config *c, const char *name, const char *driver,

@@ -44,13 +44,26 @@ struct control_method {
 	bool changes;     /* refused to others than root and our own user */
 	bool stays;       /* answered again and again: only with `more` */
 	const char *list; /* the reply is this array; with `more` it comes in parts */
-	struct varlink_field params[5];
+	struct varlink_field params[9];
 	control_run *run;
 };
 extern const struct control_method control_methods[]; /* ended by name == NULL */
 extern const char control_interface[]; /* text of io.umdev.varlink; made by interface.sed */
 
 int control_find_parent(struct manager *m, const char *name, struct umdev_parent **ret);
+
+/* ---- control_definitions.c ---- */
+
+int control_define(struct manager *m, const struct control_peer *peer, json_t *params,
+		   struct attr_wait *wait, json_t **ret);
+int control_undefine(struct manager *m, const struct control_peer *peer, json_t *params,
+		     struct attr_wait *wait, json_t **ret);
+int control_modify(struct manager *m, const struct control_peer *peer, json_t *params,
+		   struct attr_wait *wait, json_t **ret);
+int control_start(struct manager *m, const struct control_peer *peer, json_t *params,
+		  struct attr_wait *wait, json_t **ret);
+int control_definitions(struct manager *m, const struct control_peer *peer, json_t *params,
+			struct attr_wait *wait, json_t **ret);
 
 /* ---- control_batch.c ---- */
 

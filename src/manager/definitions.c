@@ -1,14 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Autostart of definitions; definitions.h has the rules. */
 #include "manager/definitions.h"
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
-#include <umdev/cleanup.h>
 #include "base/err.h"
 #include "base/list.h"
 #include "base/log.h"
@@ -16,10 +11,8 @@
 #include "base/uuid.h"
 #include "core/core.h"
 #include "manager/control.h"
-#include "manager/definition_file.h"
+#include "manager/definition_store.h"
 #include "manager/manager.h"
-
-#define SCRIPTS "scripts.d" /* mdevctl's own, beside the parents */
 
 /* queued -> current -> gone, or failed */
 struct start { /* owned by the list it is in */
@@ -29,7 +22,10 @@ struct start { /* owned by the list it is in */
 	char uuid_text[UUID_TEXT];
 	struct definition def;
 	unsigned next_attr;
-	char why[ERR_TEXT]; /* of a failed one */
+	bool made;              /* its device is ours to remove */
+	bool asked;             /* by a client: it is answered, and kept in no list */
+	struct attr_wait *wait; /* of that client; NULL: it is gone */
+	char why[ERR_TEXT];     /* of a failed one */
 };
 
 struct definitions { /* owned by the manager */
@@ -44,118 +40,42 @@ static void start_free(struct start *s)
 {
 	if (list_is_linked(&s->node))
 		list_remove(&s->node);
+	attr_done(&s->wait, -ESHUTDOWN);
 	if (s->def.json)
 		definition_fini(&s->def);
 	free(s->parent);
 	free(s);
 }
 
-/* ---- reading ---- */
-
-/* Bytes read into a buffer of DEFINITION_MAX, or why not. */
-static ssize_t read_file(int dir_fd, const char *name, char *buf, char *why, size_t size)
-{
-	_cleanup_close_ int fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	struct stat st;
-	ssize_t n = -1;
-
-	if (fd >= 0 && fstat(fd, &st) == 0 &&
-	    (!S_ISREG(st.st_mode) || st.st_size > DEFINITION_MAX)) {
-		str_format(why, size, "it is not a small regular file");
-		return -EINVAL;
-	}
-	if (fd >= 0)
-		n = read(fd, buf, DEFINITION_MAX);
-	if (n < 0)
-		str_format(why, size, "%s", strerror(errno));
-	return n;
-}
-
-static int load(struct start *s, int dir_fd, const char *name)
-{
-	_cleanup_free_ char *buf = malloc(DEFINITION_MAX);
-	ssize_t n;
-
-	if (!buf || control_json_reserve() < 0) {
-		str_format(s->why, sizeof(s->why), "%s", strerror(ENOMEM));
-		return -ENOMEM;
-	}
-	if (strlen(name) != UUID_TEXT - 1 || uuid_parse(name, UUID_TEXT - 1, &s->uuid) < 0) {
-		str_format(s->why, sizeof(s->why), "its name is no UUID");
-		return -EINVAL;
-	}
-	uuid_format(&s->uuid, s->uuid_text);
-	n = read_file(dir_fd, name, buf, s->why, sizeof(s->why));
-	return n < 0 ? -EINVAL : definition_parse(buf, (size_t)n, &s->def, s->why, sizeof(s->why));
-}
-
-static void load_file(struct definitions *d, const char *parent, int dir_fd, const char *name)
+static struct start *start_new(const char *parent, const struct uuid *uuid, struct definition *def)
 {
 	struct start *s = calloc(1, sizeof(*s));
-	const char *why = strerror(ENOMEM);
 
 	if (s)
 		s->parent = strdup(parent);
-	if (s && s->parent && load(s, dir_fd, name) == 0) {
-		if (s->def.autostart)
-			list_append(&d->queue, &s->node);
-		else
-			start_free(s);
-		return;
+	if (!s || !s->parent) {
+		free(s);
+		return NULL;
 	}
-	if (s && *s->why)
-		why = s->why;
-	log_error("%s/mdevctl.d/%s/%s skipped: %s", d->manager->config.config_dir, parent, name,
-		  why);
+	s->uuid = *uuid;
+	uuid_format(uuid, s->uuid_text);
+	s->def = *def;
+	def->json = NULL;
+	return s;
+}
+
+static void load(void *arg, const char *parent, const struct uuid *uuid, struct definition *def)
+{
+	struct definitions *d = arg;
+	struct start *s = NULL;
+
+	if (!def->autostart)
+		return;
+	s = start_new(parent, uuid, def);
 	if (s)
-		start_free(s);
-}
-
-/* Calls fn for each entry that is not hidden, by name. */
-static void each_entry(struct definitions *d, const char *parent, int dir_fd,
-		       void (*fn)(struct definitions *, const char *parent, int, const char *))
-{
-	struct dirent **entries;
-	int n = scandirat(dir_fd, ".", &entries, NULL, alphasort);
-
-	for (int i = 0; i < n; i++) {
-		if (entries[i]->d_name[0] != '.')
-			fn(d, parent, dir_fd, entries[i]->d_name);
-		free(entries[i]);
-	}
-	if (n >= 0)
-		free(entries);
-}
-
-static void load_parent(struct definitions *d, const char *unused, int dir_fd, const char *name)
-{
-	_cleanup_close_ int fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-	if (strcmp(name, SCRIPTS) == 0)
-		return;
-	if (!str_is_clean(name, strlen(name)))
-		log_error("%s/mdevctl.d: a directory whose name cannot be shown is skipped",
-			  d->manager->config.config_dir);
-	else if (fd >= 0)
-		each_entry(d, name, fd, load_file);
-	else if (errno != ENOTDIR)
-		log_error("cannot read %s/mdevctl.d/%s: %s", d->manager->config.config_dir, name,
-			  strerror(errno));
-}
-
-static void load_all(struct definitions *d)
-{
-	const char *config_dir = d->manager->config.config_dir;
-	_cleanup_free_ char *path = str_printf("%s/mdevctl.d", config_dir);
-	_cleanup_close_ int fd = -1;
-
-	if (path)
-		fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd >= 0)
-		each_entry(d, NULL, fd, load_parent);
-	else if (!path || errno != ENOENT)
-		log_error("cannot read %s/mdevctl.d: %s", config_dir,
-			  strerror(path ? errno : ENOMEM));
+		list_append(&d->queue, &s->node);
+	else
+		log_error("a device of %s is not started: %s", parent, strerror(ENOMEM));
 }
 
 /* ---- starting ---- */
@@ -207,21 +127,35 @@ static int apply(struct definitions *d, struct start *s)
 	return r;
 }
 
-/* r: of the last step. The first in the queue is done with, well or not. */
-static void end(struct definitions *d, struct start *s, int r)
+/* Why it cannot be started, for people; then without a device. */
+static void unwind(struct definitions *d, struct start *s, int r)
 {
 	struct umdev_mdev *mdev = mdev_find(&d->manager->core, &s->uuid);
 	const char *attr = s->next_attr ? s->def.attrs[s->next_attr - 1].name : NULL;
 
-	if (r == 0) {
+	str_format(s->why, sizeof(s->why), "%s%s%s", attr ? attr : "", attr ? ": " : "",
+		   err_text(r));
+	if (s->made && mdev && mdev->state != MDEV_REMOVING)
+		mdev_remove(mdev, MDEV_REMOVE_FORCE, NULL);
+}
+
+/* r: of the last step. The first in the queue is done with, well or not. */
+static void end(struct definitions *d, struct start *s, int r)
+{
+	if (r < 0)
+		unwind(d, s, r);
+	if (s->asked) {
+		err_clear();
+		if (r < 0)
+			err_set(r, "%s", s->why);
+		attr_done(&s->wait, r);
+	}
+	if (s->asked || r == 0) {
 		start_free(s);
 		return;
 	}
-	str_format(s->why, sizeof(s->why), "its definition cannot be started: %s%s%s",
-		   attr ? attr : "", attr ? ": " : "", err_text(r));
-	log_error("device %s of %s: %s", s->uuid_text, s->parent, s->why);
-	if (attr && mdev && mdev->state != MDEV_REMOVING)
-		mdev_remove(mdev, MDEV_REMOVE_FORCE, NULL);
+	log_error("device %s of %s: its definition cannot be started: %s", s->uuid_text, s->parent,
+		  s->why);
 	list_remove(&s->node);
 	list_append(&d->failed, &s->node);
 }
@@ -243,12 +177,13 @@ static void go_on(struct definitions *d)
 
 	while ((s = list_first(&d->queue, struct start, node))) {
 		err_clear();
-		if (!s->next_attr && is_there(d->manager, s)) {
+		if (!s->asked && !s->made && is_there(d->manager, s)) {
 			log_debug("device %s is there already", s->uuid_text);
 			start_free(s);
 			continue;
 		}
-		r = s->next_attr ? 0 : create(d->manager, s);
+		r = s->made ? 0 : create(d->manager, s);
+		s->made |= r == 0;
 		if (r == 0)
 			r = apply(d, s);
 		if (r == TREE_LATER) {
@@ -261,7 +196,10 @@ static void go_on(struct definitions *d)
 
 static void more(struct loop_defer *defer)
 {
-	go_on(container_of(defer, struct definitions, more));
+	struct definitions *d = container_of(defer, struct definitions, more);
+
+	if (!d->waiting)
+		go_on(d);
 }
 
 static void stored(struct attr_wait *wait, int result)
@@ -273,6 +211,20 @@ static void stored(struct attr_wait *wait, int result)
 		end(d, list_first(&d->queue, struct start, node), result);
 	/* Not from inside the core. */
 	loop_defer(&d->manager->loop, &d->more, more);
+}
+
+int definition_start(struct definitions *d, const char *parent, const struct uuid *uuid,
+		     struct definition *def, struct attr_wait *wait)
+{
+	struct start *s = d ? start_new(parent, uuid, def) : NULL;
+
+	if (!s)
+		return -ENOMEM;
+	s->asked = true;
+	attr_hold(&s->wait, wait);
+	list_append(&d->queue, &s->node);
+	loop_defer(&d->manager->loop, &d->more, more);
+	return TREE_LATER;
 }
 
 struct definitions *definitions_start(struct manager *m)
@@ -287,7 +239,7 @@ struct definitions *definitions_start(struct manager *m)
 	d->wait.done = stored;
 	list_init(&d->queue);
 	list_init(&d->failed);
-	load_all(d);
+	definition_each(&m->config, load, d);
 	go_on(d);
 	return d;
 }

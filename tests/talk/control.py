@@ -63,7 +63,7 @@ def the_description_is_true_to_the_code() -> None:
         code = (t.ROOT / "src/manager/control_methods.c").read_text()
         t.equal(sorted(methods), sorted(re.findall(r'\{ "io\.umdev\.(\w+)"', code)), "methods")
         for name, words in methods.items():
-            fields = dict(f.split(": ") for f in words.split(", ")) if words else {}
+            fields = dict(f.split(": ") for f in re.split(r",\s+", words.strip())) if words else {}
             required = {f: plain[k][0] for f, k in fields.items() if k[0] != "?"}
             e = error(v, name, **required, nosuch=1)
             t.equal(e.parameters, {"parameter": "nosuch"}, f"{name} with an unknown word")

@@ -144,6 +144,14 @@ def every_reply_is_as_described() -> None:
         kinds = {e["name"]: e["kind"] for e in c.call("ListDir", path=path)["entries"]}
         t.equal([kinds[n] for n in ("mdev", "remove", "driver")], ["directory", "file", "link"],
                 "kinds")
+        n = c.call("Define", parent="card0", type="mtty-1")["uuid"]
+        c.call("Modify", uuid=n, auto=True, add="mdev/label/value=x", index=0)
+        t.equal(c.call("Definitions", uuid=n)["definitions"],
+                [{"uuid": n, "parent": "card0", "type": "mtty-1", "start": "auto",
+                  "attrs": ["mdev/label/value=x"], "active": False}], "definitions")
+        t.equal(c.call("Start", uuid=n), {"uuid": n}, "started")
+        c.call("Remove", name="x", force=False)
+        c.call("Undefine", uuid=n)
         c.call("Commit", names=["b"])
         c.call("Release", names=[u])
         t.equal(c.call("Restart", name="b"), {"devices": []}, "devices in use that were moved")
