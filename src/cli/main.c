@@ -33,8 +33,9 @@ static const struct cli_option remove_options[] = {
 };
 
 static const struct cli_option attach_options[] = {
-	{ "for", 0, "CLIENT", "who attaches it: qemu (the default)" },
+	{ "for", 0, "CLIENT", "who uses them: qemu (the default), qmp, libvirt or podman" },
 	{ "memory", 'm', "SIZE", "memory of the guest, as in QEMU's -m; without: 1G" },
+	{ "bus", 0, "BUS", "of the guest where they are plugged in, for qemu, qmp, libvirt" },
 	{ NULL },
 };
 
@@ -288,8 +289,10 @@ static const struct cli_command commands[] = {
 	{
 		.name = "attach",
 		.args = "DEVICE...",
-		.summary = "print the arguments that give devices to a virtual machine",
-		.details = "Ready to paste into a shell: QEMU gets shared memory and the devices.",
+		.summary = "print what gives devices to a virtual machine or a container",
+		.details =
+			"To be used as it is: words for the command line of QEMU or podman, lines "
+			"for the QMP monitor of a QEMU that runs, or a domain for `virsh define`.",
 		.options = attach_options,
 		.min_args = 1,
 		.max_args = CLI_ANY_NUMBER,

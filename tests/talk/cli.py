@@ -96,7 +96,8 @@ def wrong_command_lines_are_told_from_failures() -> None:
                  "create -p card0 -t mtty-1 =value", f"create -p a -t b -u {NOBODY} {NOBODY}",
                  f"create -p a -t b {NOBODY} a=b,c=d {NOBODY}", "remove", "set a", "set a b",
                  "parent add", "parent add card0", "parent add card0 ports=3", "attach",
-                 "attach x --for xen", "attach x -m 1K", "attach x --memory 0", "exec", "exec -j x"):
+                 "attach x --for xen", "attach x --for podman -m 1G",
+                 "attach x --for qmp -m 1G", "attach x --for podman --bus b", "attach x -m 1K", "attach x --memory 0", "exec", "exec -j x"):
         check_failure(run(*line.split()), USAGE, "--help")
 
 
@@ -265,7 +266,8 @@ def json_is_what_umdevd_answers() -> None:
         t.equal(answer("parent", "list"), v.call("ParentList"), "parent list")
         t.equal(answer("drivers"), v.call("Drivers"), "drivers")
         t.equal(answer("drivers", "mtty")["name"], "mtty", "one driver")
-        t.equal(answer("attach", u)["devices"], [v.call("Show", name=u)["attach"]], "attach")
+        t.equal(answer("attach", u)["devices"],
+                [{**v.call("Show", name=u)["attach"], "uuid": u}], "attach")
         t.equal(answer("set", u, "backend=file"), {}, "set")
         t.equal(answer("remove", u), {}, "remove")
         t.equal(answer("parent", "add", "card1", "driver=mtty"), {}, "parent add")
