@@ -49,7 +49,7 @@ bool umdev_media_is_writable(const struct umdev_device *dev, unsigned medium);
  * until the end: an unmap of it waits. What is wrong with the memory is told by media_done.
  * 0; -ENODEV (no such medium, or it goes); -EINVAL (op, no or too many segments, outside of the
  * medium); -EROFS; -EPERM (bus mastering);
- * -EBUSY (media_requests are in flight; in media_done the one that ends is still counted).
+ * -EBUSY (media_requests are in flight; in media_done those that end now are still counted).
  */
 int umdev_media_submit(struct umdev_device *dev, unsigned medium, enum umdev_media_op op,
 		       uint64_t offset, const struct umdev_seg *segs, unsigned n_segs,

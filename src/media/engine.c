@@ -13,7 +13,8 @@
 #include "media/internal.h"
 
 #define ENDS_PER_ROUND 64 /* then others get their turn */
-#define SYNC_PER_ROUND 4  /* calls that block, without a ring */
+#define TELLS_PER_ROUND 16
+#define SYNC_PER_ROUND 4 /* calls that block, without a ring */
 
 struct media_engine {
 	struct loop *loop;
@@ -129,15 +130,8 @@ static void start_queued(struct media_engine *e)
 
 static void tell_ended(struct media_engine *e)
 {
-	struct media_io *io;
-
-	for (unsigned i = 0; i < ENDS_PER_ROUND; i++) {
-		io = list_first(&e->ended, struct media_io, node);
-		if (!io)
-			break;
-		list_remove(&io->node);
-		media_tell_end(io);
-	}
+	for (unsigned i = 0; i < TELLS_PER_ROUND && !list_is_empty(&e->ended); i++)
+		media_tell_ends(&e->ended);
 }
 
 static void on_work(struct loop_defer *defer)

@@ -19,7 +19,7 @@ enum media_io_state {
 };
 
 struct media_io {
-	struct list_node node; /* of the engine's queue or its list of ended ones */
+	struct list_node node; /* of the engine's queue or its list of ended ones, or of `ending` */
 	struct media *media;   /* owner */
 	enum media_io_state state;
 	unsigned index; /* of the struct device_request */
@@ -40,13 +40,15 @@ struct media {
 	struct dma_table *dma;
 	const struct media_host *host;
 	bool asked;              /* a hook called media_submit since the last kick */
-	struct media_io *ending; /* its end is being committed */
+	struct list_node ending; /* struct media_io: their end is being committed */
 	struct media_io io[];    /* type->media_requests */
 };
 
 /* media.c, called by the engine */
-void media_open(struct media *m);         /* the fence is passed */
-void media_tell_end(struct media_io *io); /* ENDED -> FREE, in a transaction */
+void media_open(struct media *m); /* the fence is passed */
+/* The first of the list, and those behind it of the same device as far as there is room: ENDED ->
+ * FREE, in one transaction. */
+void media_tell_ends(struct list_node *ended);
 
 /* engine.c */
 void engine_add(struct media_engine *e, struct media *m);

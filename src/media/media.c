@@ -94,17 +94,29 @@ void media_reset(struct umdev_device *dev)
 	}
 }
 
-static int end_request(struct umdev_device *dev, void *arg)
+static void end_request(struct umdev_device *dev, struct media_io *io)
 {
-	struct media_io *io = arg;
 	struct device_request *r = device_requests(dev, dev->half) + io->index;
 	uint32_t tag = r->tag;
 	bool wanted = !r->dropped;
 
 	*r = (struct device_request){ 0 };
-	io->media->ending = io;
+	list_remove(&io->node);
+	list_append(&io->media->ending, &io->node);
 	if (wanted)
 		dev->type->ops->media_done(dev, tag, io->status);
+}
+
+static int end_requests(struct umdev_device *dev, void *arg)
+{
+	struct media *m = dev->media;
+	struct list_node *ended = arg;
+	struct media_io *io = list_first(ended, struct media_io, node);
+
+	do {
+		end_request(dev, io);
+		io = list_first(ended, struct media_io, node);
+	} while (io && io->media == m && m->host->has_room(dev));
 	return 0;
 }
 
@@ -183,9 +195,8 @@ void media_kick(struct umdev_device *dev)
 
 	if (!dev->media)
 		return;
-	ended = dev->media->ending;
-	if (ended) {
-		dev->media->ending = NULL;
+	while ((ended = list_first(&dev->media->ending, struct media_io, node))) {
+		list_remove(&ended->node);
 		unpin(ended);
 		ended->state = MEDIA_IO_FREE;
 		if (ended->medium && ended->medium->leaves)
@@ -209,11 +220,11 @@ void media_open(struct media *m)
 	}
 }
 
-void media_tell_end(struct media_io *io)
+void media_tell_ends(struct list_node *ended)
 {
-	struct media *m = io->media;
+	struct media *m = list_first(ended, struct media_io, node)->media;
 
-	m->host->run(m->dev, end_request, io);
+	m->host->run(m->dev, end_requests, ended);
 }
 
 bool media_is_idle(const struct umdev_device *dev, unsigned medium)
@@ -259,6 +270,7 @@ int media_attach(struct umdev_device *dev, struct dma_table *dma, const struct m
 	m->dev = dev;
 	m->dma = dma;
 	m->host = host;
+	list_init(&m->ending);
 	for (unsigned i = 0; i < n; i++) {
 		m->io[i].media = m;
 		m->io[i].index = i;

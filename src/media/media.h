@@ -52,6 +52,8 @@ void media_engine_each_fd(const struct media_engine *engine, void (*fn)(void *, 
 struct media_host {
 	/* Runs fn in a transaction of the device, which returns 0. */
 	void (*run)(struct umdev_device *dev, int (*fn)(struct umdev_device *, void *), void *arg);
+	/* In it: may one more hook run, with all that a hook may ask for? */
+	bool (*has_room)(const struct umdev_device *dev);
 	/* What a dead life left does not end; or it has, after all. */
 	void (*stalled)(struct umdev_device *dev, bool stalled);
 };

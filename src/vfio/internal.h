@@ -42,7 +42,10 @@ enum vfio_irq { VFIO_IRQ_INTX, VFIO_IRQ_MSI, VFIO_IRQ_MSIX, VFIO_IRQ_ERR, VFIO_I
 #define VFIO_IRQ_WORDS ((VFIO_IRQ_FDS + 63) / 64)
 
 #define VFIO_CONFIG 256 /* all that is not constant zero, also for a PCIe device */
-#define VFIO_REDO_ENTRIES 64
+/* Writes to guest memory of one transaction: one hook's, and as much again for those that share it
+ * with others (ends of requests to media). */
+#define VFIO_REDO_ENTRIES 128
+#define VFIO_REDO_BYTES (2 * UMDEV_DMA_REDO_MAX)
 #define VFIO_POISON_TEXT "a request crashed the device again and again"
 
 /* A DMA by message. Its bytes (writes) lie in vfio_shared.message_data under the same index. */
@@ -109,7 +112,7 @@ struct vfio_effects {
 		uint64_t iova;
 		uint32_t len, pad;
 	} redo[VFIO_REDO_ENTRIES];
-	uint8_t redo_data[UMDEV_DMA_REDO_MAX];
+	uint8_t redo_data[VFIO_REDO_BYTES];
 };
 
 /* State memory of one device. The halves follow it. */

@@ -401,6 +401,13 @@ static void run_for_media(struct umdev_device *dev, int (*fn)(struct umdev_devic
 	vfio_server_event(dev->vfio, fn, arg);
 }
 
+static bool has_room(const struct umdev_device *dev)
+{
+	const struct vfio_effects *e = dev->vfio->effects;
+
+	return e->n_redo <= VFIO_REDO_ENTRIES / 2 && e->redo_len <= VFIO_REDO_BYTES / 2;
+}
+
 static void media_stalled(struct umdev_device *dev, bool stalled)
 {
 	struct vfio_server *s = dev->vfio;
@@ -415,7 +422,11 @@ static void media_stalled(struct umdev_device *dev, bool stalled)
 		s->ops->faulty(dev, "");
 }
 
-static const struct media_host media_host = { .run = run_for_media, .stalled = media_stalled };
+static const struct media_host media_host = {
+	.run = run_for_media,
+	.has_room = has_room,
+	.stalled = media_stalled,
+};
 
 /* ---- connect ---- */
 
