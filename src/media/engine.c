@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/uio.h>
+#include <umdev/cleanup.h>
 #include <unistd.h>
 #include "base/log.h"
 #include "media/internal.h"
@@ -20,10 +21,9 @@ struct media_engine {
 	struct loop *loop;
 	struct media_ring *ring; /* owned; NULL: none here */
 	int tomb;                /* of our ring; owned until the state names it */
-	int32_t *fence_fd;       /* in state memory */
 	bool open, stalled;
-	struct loop_fd ring_source, fence_source;
-	struct loop_timer deadline;
+	struct fence fence;
+	struct loop_fd ring_source;
 	struct loop_defer work;
 	struct list_node media;
 	struct list_node queue, ended; /* struct media_io */
@@ -37,7 +37,7 @@ int media_engine_new(struct media_engine **ret)
 	if (!e)
 		return -ENOMEM;
 	e->tomb = -1;
-	e->ring_source = e->fence_source = (struct loop_fd)LOOP_FD_INIT;
+	e->ring_source = (struct loop_fd)LOOP_FD_INIT;
 	list_init(&e->media);
 	list_init(&e->queue);
 	list_init(&e->ended);
@@ -202,57 +202,49 @@ static void set_stalled(struct media_engine *e, bool stalled)
 		m->host->stalled(m->dev, stalled);
 }
 
-/* Nothing of a dead life can touch anything any more. */
-static void pass(struct media_engine *e)
+/* From here on our ring may have requests. The tombstone that is replaced is closed by us, or by a
+ * successor as a descriptor that nothing names; the ring is named when its tombstone is. */
+static void name_ours(struct media_engine *e)
 {
-	int old = *e->fence_fd;
-	struct media *m;
+	struct media_fence *state = e->fence.state;
+	int old = state->tomb;
 
-	/* From here on our ring may have requests. What it replaces is closed by us, or by the
-	 * successor as a descriptor that nothing names. */
-	__atomic_store_n(e->fence_fd, e->tomb, __ATOMIC_RELEASE);
-	e->tomb = -1;
+	__atomic_store_n(&state->tomb, take_fd(&e->tomb), __ATOMIC_RELEASE);
+	if (e->ring)
+		__atomic_store_n(&state->ring, ring_fd(e->ring), __ATOMIC_RELEASE);
 	if (old >= 0)
 		close(old);
+}
+
+/* Nothing of a dead life can touch anything any more. */
+static void on_passed(struct fence *f)
+{
+	struct media_engine *e = container_of(f, struct media_engine, fence);
+	struct media *m;
+
+	name_ours(e);
 	e->open = true;
 	set_stalled(e, false);
 	list_for_each(m, &e->media, node)
 		media_open(m);
 }
 
-static void on_fence(struct loop_fd *source, uint32_t revents)
+static void on_stalled(struct fence *f)
 {
-	struct media_engine *e = container_of(source, struct media_engine, fence_source);
-
-	loop_remove(&e->fence_source);
-	loop_timer_cancel(&e->deadline);
-	pass(e);
-}
-
-static void on_deadline(struct loop_timer *timer)
-{
-	struct media_engine *e = container_of(timer, struct media_engine, deadline);
-
 	log_error("requests of the worker that died do not end; waiting for them");
-	set_stalled(e, true);
+	set_stalled(container_of(f, struct media_engine, fence), true);
 }
 
-int media_engine_start(struct media_engine *e, struct loop *loop, int32_t *fence_fd)
+int media_engine_start(struct media_engine *e, struct loop *loop, struct media_fence *fence)
 {
 	int r = 0;
 
 	e->loop = loop;
-	e->fence_fd = fence_fd;
+	e->fence.passed = on_passed;
+	e->fence.stalled = on_stalled;
 	if (e->ring)
 		r = loop_add(loop, &e->ring_source, ring_fd(e->ring), EPOLLIN, on_ring);
-	if (r < 0)
-		return r;
-	if (*fence_fd < 0) {
-		pass(e);
-		return 0;
-	}
-	loop_timer_arm(loop, &e->deadline, MEDIA_FENCE_MS * 1000000ULL, on_deadline);
-	return loop_add(loop, &e->fence_source, *fence_fd, 0, on_fence); /* hang-up always counts */
+	return r < 0 ? r : fence_wait(&e->fence, loop, fence, e->ring);
 }
 
 void media_engine_free(struct media_engine *e)
@@ -260,8 +252,7 @@ void media_engine_free(struct media_engine *e)
 	if (!e)
 		return;
 	loop_remove(&e->ring_source);
-	loop_remove(&e->fence_source);
-	loop_timer_cancel(&e->deadline);
+	fence_end(&e->fence);
 	loop_defer_cancel(&e->work);
 	ring_free(e->ring);
 	if (e->tomb >= 0)

@@ -6,6 +6,8 @@
 #include "base/list.h"
 #include "media/media.h"
 
+struct media_ring;
+
 /* A segment may cross maps. */
 #define MEDIA_IOVS (2 * UMDEV_MEDIA_SEGS)
 
@@ -56,8 +58,23 @@ void engine_remove(struct media *m);
 void engine_queue(struct media_engine *e, struct media_io *io);           /* -> QUEUED */
 void engine_end(struct media_engine *e, struct media_io *io, int status); /* -> ENDED */
 
+/* fence.c */
+struct fence {
+	struct loop *loop; /* NULL: not waited for yet */
+	struct media_fence *state;
+	struct loop_fd tomb_source, ring_source;
+	struct loop_timer patience, deadline;
+	struct ring_left *left; /* owned; NULL: the tombstone alone decides */
+	void (*passed)(
+		struct fence *f); /* may come inside fence_wait; the tombstone is still there */
+	void (*stalled)(struct fence *f); /* MEDIA_FENCE_MS are over */
+};
+/* like: a ring of this life, or NULL. 0 or -errno. */
+int fence_wait(struct fence *f, struct loop *loop, struct media_fence *state,
+	       const struct media_ring *like);
+void fence_end(struct fence *f); /* may repeat */
+
 /* ring.c */
-struct media_ring;
 /* *ret_tomb: read end of its tombstone. -errno: no io_uring here. */
 int ring_new(struct media_ring **ret, int *ret_tomb);
 void ring_free(struct media_ring *r); /* NULL: no-op; waits for what is in flight */
@@ -67,5 +84,12 @@ bool ring_prepare(struct media_ring *r, struct media_io *io);
 void ring_submit(struct media_ring *r);
 /* One that ended and its result, or NULL. */
 struct media_io *ring_take(struct media_ring *r, int *ret_result);
+
+/* The counters of a ring that a dead life left. like: one of ours. NULL: cannot be seen. */
+struct ring_left;
+struct ring_left *ring_left_map(const struct media_ring *like, int fd);
+void ring_left_unmap(struct ring_left *left); /* NULL: no-op */
+/* Takes its completions. Has everything ended that was submitted? */
+bool ring_left_is_done(struct ring_left *left, int fd);
 
 #endif

@@ -13,10 +13,11 @@
  * hang-up at the read end: the kernel drops registered files when the last request is done and
  * freed, for every operation, file system and flag. Until then nothing is submitted, and the
  * inherited requests stay in flight, their memory pinned: no unmap or reset is answered. A time-out
- * tells (the device is faulty meanwhile) but never passes the fence.
+ * tells (the device is faulty meanwhile) but never passes the fence. The ring's own completions
+ * usually tell earlier than the hang-up (fence.c).
  *
- * The state memory names one tombstone (*fence_fd): of the last ring that may have got a request.
- * A life that dies waiting has submitted nothing and leaves it in place.
+ * The state memory names one ring and its tombstone (struct media_fence): the last that may have
+ * got a request. A life that dies waiting has submitted nothing and leaves them in place.
  *
  * Where io_uring is forbidden (containers often do), requests are carried out one after the other
  * by this thread. Such a call ends before its process does: it needs no fence.
@@ -34,13 +35,25 @@
 
 struct media_engine;
 
+/* In state memory; descriptors are owned by the state, -1: none. */
+struct media_fence {
+	int32_t tomb; /* read end; hangs up when all rings that have the other end are gone */
+	/* The only ring that has it, if every submission to it has exactly one completion, so that
+	 * they can be counted; else -1. */
+	int32_t ring;
+};
+#define MEDIA_FENCE_INIT \
+	{                \
+		-1, -1   \
+	}
+
 /* 0 or -ENOMEM. Makes the ring: before the sandbox. */
 int media_engine_new(struct media_engine **ret);
 /*
- * Once what nothing names is closed: waits for the fence, then submits. fence_fd: in state memory,
- * -1 or inherited; owned by the state. 0 or -errno.
+ * Once what nothing names is closed: waits for the fence, then submits. fence: inherited, or
+ * MEDIA_FENCE_INIT. 0 or -errno.
  */
-int media_engine_start(struct media_engine *engine, struct loop *loop, int32_t *fence_fd);
+int media_engine_start(struct media_engine *engine, struct loop *loop, struct media_fence *fence);
 bool media_engine_is_open(const struct media_engine *engine); /* the fence is passed */
 bool media_engine_has_ring(const struct media_engine *engine);
 /* NULL: no-op. Ends what is in flight; a process that dies does without. */

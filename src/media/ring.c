@@ -2,11 +2,14 @@
 /*
  * The io_uring of a worker. Submissions do not pass the seccomp filter: so the ring is made
  * disabled, restricted for good to what a medium needs, and only then enabled.
+ *
+ * Nothing here may be submitted that completes more or less than once (fence.c counts).
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <liburing.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <umdev/cleanup.h>
 #include <unistd.h>
@@ -152,4 +155,67 @@ struct media_io *ring_take(struct media_ring *r, int *ret_result)
 	*ret_result = cqe->res;
 	io_uring_cqe_seen(&r->uring, cqe);
 	return io;
+}
+
+/* ---- of the dead ---- */
+
+/* In front of a ring's memory, in the same places in all rings of a kernel. */
+struct ring_left {
+	uint8_t *page; /* owned; keeps the ring alive */
+	const unsigned *submitted, *ended;
+	unsigned *taken;
+};
+
+static const size_t page_size = 4096;
+
+/* -1: not where we can map it. */
+static ptrdiff_t place(const struct media_ring *r, const void *counter)
+{
+	ptrdiff_t at = (const uint8_t *)counter - (const uint8_t *)r->uring.sq.ring_ptr;
+
+	return at >= 0 && at + sizeof(unsigned) <= page_size ? at : -1;
+}
+
+struct ring_left *ring_left_map(const struct media_ring *like, int fd)
+{
+	ptrdiff_t submitted = place(like, like->uring.sq.khead),
+		  ended = place(like, like->uring.cq.ktail),
+		  taken = place(like, like->uring.cq.khead);
+	struct ring_left *left = calloc(1, sizeof(*left));
+
+	if (!left || submitted < 0 || ended < 0 || taken < 0) {
+		free(left);
+		return NULL;
+	}
+	left->page = mmap(NULL, page_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+			  IORING_OFF_SQ_RING);
+	if (left->page == MAP_FAILED) {
+		free(left);
+		return NULL;
+	}
+	left->submitted = (unsigned *)(left->page + submitted);
+	left->ended = (unsigned *)(left->page + ended);
+	left->taken = (unsigned *)(left->page + taken);
+	return left;
+}
+
+void ring_left_unmap(struct ring_left *left)
+{
+	if (!left)
+		return;
+	munmap(left->page, page_size);
+	free(left);
+}
+
+bool ring_left_is_done(struct ring_left *left, int fd)
+{
+	unsigned ended;
+
+	/* Those that found no room follow when there is some. */
+	do {
+		ended = io_uring_smp_load_acquire(left->ended);
+		io_uring_smp_store_release(left->taken, ended);
+		syscall(SYS_io_uring_enter, fd, 0, 0, IORING_ENTER_GETEVENTS, NULL, 0);
+	} while (ended != io_uring_smp_load_acquire(left->ended));
+	return ended == io_uring_smp_load_acquire(left->submitted);
 }

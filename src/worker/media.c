@@ -21,7 +21,7 @@ int worker_media_start(struct worker *w)
 {
 	if (has_media(w)) {
 		w->shared->media = 1; /* before CONFIG is committed: a successor asks for it then */
-		return media_engine_start(w->engine, &w->loop, &w->shared->fence_fd);
+		return media_engine_start(w->engine, &w->loop, &w->shared->fence);
 	}
 	media_engine_free(w->engine);
 	w->engine = NULL;

@@ -34,7 +34,7 @@ int worker_state_create(int state_fd, int channel_fd, struct worker_shared **ret
 	shared->layout = WORKER_LAYOUT;
 	shared->page = sysconf(_SC_PAGESIZE);
 	shared->old_program_fd = -1;
-	shared->fence_fd = -1;
+	shared->fence = (struct media_fence)MEDIA_FENCE_INIT;
 	shared->half[0].cursor = (struct conn_cursor)CONN_CURSOR_INIT;
 	memset(shared->half[0].connect_fd, -1, sizeof(shared->half[0].connect_fd));
 	conn_attach_fresh(&unused, &shared->channel, &shared->half[0].cursor, channel_fd, mw_len);
@@ -68,7 +68,7 @@ int worker_state_check(const struct worker_shared *shared)
 
 	if (shared->magic != WORKER_MAGIC || shared->layout != WORKER_LAYOUT ||
 	    shared->page != (uint32_t)sysconf(_SC_PAGESIZE) || shared->ab.cur > 1 ||
-	    shared->fence_fd < -1)
+	    shared->fence.tomb < -1 || shared->fence.ring < -1)
 		return -EUCLEAN;
 	if (half->config_len > MW_MAX || (half->config_len && half->config_len < MW_HEADER))
 		return -EUCLEAN;

@@ -72,8 +72,10 @@ void worker_sweep(struct worker *w)
 	add(&names, w->shared->wake_fd);
 	if (w->shared->old_program_fd >= 0)
 		add(&names, w->shared->old_program_fd);
-	if (w->shared->fence_fd >= 0)
-		add(&names, w->shared->fence_fd);
+	if (w->shared->fence.tomb >= 0)
+		add(&names, w->shared->fence.tomb);
+	if (w->shared->fence.ring >= 0)
+		add(&names, w->shared->fence.ring);
 	media_engine_each_fd(w->engine, add, &names);
 	for (unsigned i = 0; i < MW_MAX_MEMBERS; i++)
 		if (w->half->connect_fd[i] >= 0)

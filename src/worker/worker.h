@@ -31,6 +31,7 @@
 #include "base/conn.h"
 #include "device/device.h"
 #include "device/stream.h"
+#include "media/media.h"
 #include "wire/mw.h"
 
 #define WORKER_MAGIC 0x756d6465762d7732ULL
@@ -85,8 +86,8 @@ struct worker_shared {
 
 	/* written by the worker */
 	uint32_t settled; /* the life that settled all streams: `last` was used up */
-	int32_t fence_fd; /* media.h: tombstone of a ring that may have requests, or -1 */
 	uint32_t media;   /* 0: no member of CONFIG needs a ring */
+	struct media_fence fence;
 
 	struct ab ab;
 	struct worker_half half[2];
