@@ -77,7 +77,7 @@ struct vfio_wait {
 
 /* Copied for every transaction. Followed by the MSI-X table and the device's half. */
 struct vfio_half {
-	struct conn_cursor cursor;
+	_Alignas(16) struct conn_cursor cursor; /* what follows is aligned so, too */
 	uint32_t state;    /* enum vfio_state */
 	uint32_t faulty;   /* a poisoned request or a missed deadline, until the next open */
 	uint32_t reported; /* ops->closed is owed with reason `reported` - 1 */
