@@ -134,6 +134,7 @@ void views_publish(struct dma_table *t)
 
 		assert(view && view->size >= t->index->n);
 		t->spare_view = NULL;
+		view->generation = t->index->generation;
 		view->n = t->index->n;
 		memcpy(view->ref, t->index->ref, view->n * sizeof(view->ref[0]));
 		view->n_windows = t->index->n_windows;
