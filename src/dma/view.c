@@ -157,7 +157,7 @@ int dma_set_windows(struct dma_table *t, const struct dma_window *windows, unsig
 	if (n)
 		memcpy(t->index->window, windows, t->index->n_windows * sizeof(*windows));
 	t->changed = true;
-	t->generation++;
+	t->index->generation++;
 	views_publish(t);
 	return 0;
 }
