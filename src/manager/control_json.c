@@ -231,7 +231,8 @@ static const char *label_of(const struct umdev_mdev *mdev)
 	return index < 0 ? "" : mdev_param(mdev, (unsigned)index)->text;
 }
 
-/* "key=value" of what was given at create or later, but for secrets. */
+/* "key=value" of what was given at create or later, but for secrets; and the group that was chosen
+ * for it, which is as good as given from then on: a restart keeps it. */
 static json_t *given_json(const struct umdev_mdev *mdev)
 {
 	const struct core_type *info = mdev->type->info;
@@ -240,7 +241,7 @@ static json_t *given_json(const struct umdev_mdev *mdev)
 	for (unsigned i = 0; i < info->n_params; i++) {
 		const struct umdev_param *desc = info->params[i];
 
-		if (mdev->params_set & UINT32_C(1) << i && !desc->secret)
+		if (((int)i == info->p2p || mdev->params_set & UINT32_C(1) << i) && !desc->secret)
 			control_append(&array, json_sprintf("%s=%s", desc->name,
 							    mdev_param(mdev, i)->text));
 	}
