@@ -156,8 +156,9 @@ int umdev_resource_send(struct umdev_mdev *mdev, const char *name, int fd, uint3
 int umdev_resource_withdraw(struct umdev_mdev *mdev, const char *name);
 int umdev_resource_grow(struct umdev_mdev *mdev, const char *name, uint64_t length);
 
-/* Descriptor of the device's directory ($RUN/dev/<uuid>), borrowed: for openat, symlinkat, ... The
- * directory goes with the device's binding to its driver: -1 (and NULL below) while not bound. */
+/* Descriptor of the device's directory ($RUN/dev/<uuid>), borrowed, no longer than until the end of
+ * resources or of the hook: for openat, symlinkat, ... The directory goes
+ * with the device's binding to its driver: -1 (and NULL below) while not bound. */
 int umdev_mdev_dirfd(const struct umdev_mdev *mdev);
 /* Path of that directory, for messages and for addresses of sockets. */
 const char *umdev_mdev_dir(const struct umdev_mdev *mdev);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The whole: fixed directories of the tree, and what parent halves may ask (umdev/parent.h). */
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <string.h>
@@ -151,9 +152,14 @@ int umdev_mdev_set_number(struct umdev_mdev *mdev, const char *name, uint64_t nu
 	return error ? error : param_keep(mdev, (unsigned)index, &value);
 }
 
+/* Opened by who asks first and closed with the resources: idle devices are many. */
 int umdev_mdev_dirfd(const struct umdev_mdev *mdev)
 {
-	return mdev->dir_fd;
+	int *fd = (int *)&mdev->dir_fd; /* what it is does not change, only whether it is open */
+
+	if (*fd < 0 && mdev->dir_path)
+		*fd = open(mdev->dir_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	return *fd;
 }
 
 const char *umdev_mdev_dir(const struct umdev_mdev *mdev)

@@ -145,10 +145,10 @@ struct umdev_mdev {
 	unsigned param_pending;          /* its parameter ... */
 	struct umdev_value *param_value; /* ... and new value, owned; NULL: none */
 	uint32_t vfio_number;            /* vfio-dev/vfio<n> */
-	int dir_fd;                      /* $RUN/dev/<uuid>; set by ops->mdev_listen; -1: none. */
-	char *dir_path;                  /* Both owned: closed, freed after ops->mdev_unlisten */
-	void *priv;                      /* the driver's */
-	void *manager;                   /* struct listener of the manager, or NULL */
+	char *dir_path; /* $RUN/dev/<uuid>, owned; set by ops->mdev_listen; NULL: none */
+	int dir_fd;     /* of it, owned; while the driver uses it: umdev_mdev_dirfd(); -1 */
+	void *priv;     /* the driver's */
+	void *manager;  /* struct listener of the manager, or NULL */
 };
 
 /* What happened, for `umdev monitor`, state files and uevents. Text is valid during the call. */
@@ -200,8 +200,7 @@ struct core_resource {
 /* Asked of the manager. Called inside core calls; must not call back into the core, but for
  * mdev_resources_end. */
 struct core_ops {
-	/* Make $RUN/dev/<uuid> and listen there: set mdev->dir_fd, dir_path, manager. 0 / -errno.
-	 */
+	/* Make $RUN/dev/<uuid> and listen there: set mdev->dir_path, manager. 0 / -errno. */
 	int (*mdev_listen)(void *arg, struct umdev_mdev *mdev);
 	/* Undo it. Idle or removed: no worker serves it any more. */
 	void (*mdev_unlisten)(void *arg, struct umdev_mdev *mdev);

@@ -157,14 +157,18 @@ static int start_listening(struct umdev_mdev *mdev)
 	return error;
 }
 
+void mdev_close_dir(struct umdev_mdev *mdev)
+{
+	if (mdev->dir_fd >= 0)
+		close(take_fd(&mdev->dir_fd));
+}
+
 static void stop_listening(struct umdev_mdev *mdev)
 {
 	if (mdev->listening)
 		mdev->core->ops->mdev_unlisten(mdev->core->ops_arg, mdev);
 	mdev->listening = false;
-	if (mdev->dir_fd >= 0)
-		close(mdev->dir_fd);
-	mdev->dir_fd = -1;
+	mdev_close_dir(mdev);
 	free(TAKE(mdev->dir_path));
 }
 

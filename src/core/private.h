@@ -90,6 +90,8 @@ void mdev_finish_removal(struct umdev_mdev *mdev);
 int mdev_check_required(const struct umdev_mdev *mdev);
 /* Forgets the connection; the owner goes with the last one of the group. */
 void mdev_disconnected(struct umdev_mdev *mdev);
+/* mdev.c: opened again by who asks for it. */
+void mdev_close_dir(struct umdev_mdev *mdev);
 /* Takes the nodes of a device that is going, or was never complete, out of the tree. */
 void mdev_unpublish(struct umdev_mdev *mdev);
 void mdev_event(const struct umdev_mdev *mdev, enum core_event_type type, const char *detail);

@@ -4,7 +4,7 @@
 #include <unistd.h>
 #include "base/err.h"
 #include "base/str.h"
-#include "core/core.h"
+#include "core/private.h"
 #include "core/resources.h"
 
 int umdev_resource_add(struct umdev_resources *list, const char *name, int fd, uint32_t flags,
@@ -50,8 +50,10 @@ int mdev_resources(struct umdev_mdev *mdev, struct umdev_resources *ret)
 	if (!driver->resources)
 		return 0;
 	error = driver->resources(mdev, ret);
-	if (error < 0)
+	if (error < 0) {
 		resources_fini(ret);
+		mdev_close_dir(mdev);
+	}
 	return error;
 }
 
@@ -59,6 +61,7 @@ void mdev_resources_end(struct umdev_mdev *mdev)
 {
 	if (mdev->parent->driver->resources_end)
 		mdev->parent->driver->resources_end(mdev);
+	mdev_close_dir(mdev);
 }
 
 /* ---- of a worker that runs ---- */

@@ -270,20 +270,19 @@ void listener_remove_dir(const char *path)
 
 static int make_dir(struct manager *m, struct umdev_mdev *mdev)
 {
-	char *path = config_run_path(&m->config, "dev/%s", mdev->uuid_text);
-	int r;
+	_cleanup_free_ char *path = config_run_path(&m->config, "dev/%s", mdev->uuid_text);
+	struct stat st;
+	int r = 0;
 
 	if (!path)
 		return -ENOMEM;
-	mdev->dir_path = path;
-	if (mkdir(path, 0755) < 0 && errno != EEXIST)
-		return err_set(-errno, "cannot make %s: %s", path, strerror(errno));
-	mdev->dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	if (mdev->dir_fd < 0) {
+	if (mkdir(path, 0755) < 0)
 		r = -errno;
-		rmdir(path);
-		return err_set(r, "cannot open %s: %s", path, strerror(-r));
-	}
+	if (r == -EEXIST && lstat(path, &st) == 0 && S_ISDIR(st.st_mode))
+		r = 0; /* of a umdevd before us */
+	if (r < 0)
+		return err_set(r, "cannot make %s: %s", path, strerror(-r));
+	mdev->dir_path = TAKE(path);
 	return 0;
 }
 
@@ -348,11 +347,8 @@ void listener_close(struct listener *l)
 	if (l->waiting_fd >= 0)
 		close_peer(l->waiting_fd, &l->waiting_peer);
 	listener_drop_client(l);
-	if (mdev->dir_fd >= 0) {
+	if (mdev->dir_path)
 		listener_remove_dir(mdev->dir_path);
-		close(take_fd(&mdev->dir_fd));
-	}
-	free(TAKE(mdev->dir_path));
 	mdev->manager = NULL;
 	free(l);
 }

@@ -39,7 +39,7 @@ struct listener { /* owned by its mdev: mdev->manager */
 	unsigned n_refused;  /* since then, silently */
 };
 
-/* Makes the directory and the socket; sets mdev->dir_fd, dir_path, manager. 0 / -errno (text). */
+/* Makes the directory and the socket; sets mdev->dir_path, manager. 0 / -errno (text). */
 int listener_open(struct manager *m, struct umdev_mdev *mdev);
 /* Removes socket and directory; whoever waits is closed. Accepts NULL. */
 void listener_close(struct listener *l);
