@@ -26,6 +26,36 @@
 
 struct umdev_parent; /* one resource, owned by the core */
 struct umdev_mdev;   /* one mediated device, owned by the core */
+struct umdev_object; /* something else that a parent has (a volume), owned by the core */
+struct attr_wait;    /* somebody who waits for the answer to a write */
+
+/* Of a store, and of mdev_create: the answer comes later. */
+#define UMDEV_LATER 1
+
+/* What a file belongs to; NULL: to nothing of that kind. */
+struct umdev_place {
+	struct umdev_parent *parent;
+	struct umdev_mdev *mdev;
+	struct umdev_object *object;
+};
+
+/* A file of the driver's own. Static and const. */
+struct umdev_attr {
+	const char *name;
+	unsigned mode; /* permission bits */
+	/* At most size bytes of text into buf, with a newline; its length or -errno. NULL: 02xx */
+	int (*show)(const struct umdev_place *place, char *buf, size_t size);
+	/* text is NUL-terminated behind len bytes. 0; -errno (explained); UMDEV_LATER: wait was
+	 * given to umdev_answer_hold. The place may be gone afterwards. NULL: 04xx */
+	int (*store)(const struct umdev_place *place, const char *text, size_t len,
+		     struct attr_wait *wait);
+};
+
+/* P/<name>/: files of its own, and a directory of files for each object. */
+struct umdev_folder {
+	const char *name;
+	const struct umdev_attr *attrs, *object_attrs; /* ended by name == NULL */
+};
 
 /* A counted resource of a parent. sum of the costs of live mdevs + free = capacity, always. */
 struct umdev_pool {
@@ -48,7 +78,8 @@ struct umdev_type {
 	struct {
 		uint64_t cost, scale;
 	} pool[UMDEV_MAX_POOLS];
-	uint32_t max_aggregation; /* 0 or 1: no aggregation parameter */
+	const struct umdev_attr *attrs; /* further files of D/vendor/, ended by name == NULL */
+	uint32_t max_aggregation;       /* 0 or 1: no aggregation parameter */
 	/* A driver that cannot make a device smaller, or larger again: UMDEV_W_ONCE, UMDEV_W_FRESH.
 	 * 0: UMDEV_W_IDLE. */
 	enum umdev_param_writable aggregation_writable;
@@ -96,12 +127,15 @@ struct umdev_parent_driver {
 	/* No mdev is left. Must succeed. */
 	void (*remove)(struct umdev_parent *parent);
 	/* Units are taken, parameters hold their values (those given at create are judged here:
-	 * param_check is for later changes); not yet visible. Undo all on failure. */
+	 * param_check is for later changes); not yet visible. Undo all on failure. UMDEV_LATER:
+	 * umdev_mdev_created follows, unless mdev_destroy comes first; not for a device that
+	 * umdev_mdev_is_restored. */
 	int (*mdev_create)(struct umdev_mdev *mdev);
 	/* Not connected, not visible any more. Must succeed. */
 	void (*mdev_destroy)(struct umdev_mdev *mdev);
 	/* `value` passed the static checks and is about to become current: refuse here, with no
-	 * effect on failure. Called before a serving worker is asked. */
+	 * effect on failure. Called before a serving worker is asked. UMDEV_LATER:
+	 * umdev_mdev_param_checked follows, unless mdev_destroy comes first. */
 	int (*param_check)(struct umdev_mdev *mdev, const struct umdev_param *param,
 			   const struct umdev_value *value);
 	/* A worker starts: open what the device half needs and add it to the list. On failure what
@@ -115,6 +149,10 @@ struct umdev_parent_driver {
 	/* optional: a worker that the manager before started serves mdev. What it has may be a
 	 * change behind the model's: tell it again. */
 	void (*resources_resume)(struct umdev_mdev *mdev);
+	/* Directories of its own in a parent's; array, ended by name == NULL; or NULL. */
+	const struct umdev_folder *folders;
+	/* optional: the definition of that UUID, of a device of this parent, was deleted. */
+	void (*undefined)(struct umdev_parent *parent, const char *uuid);
 	/* Text of a driver's own read-only attribute of D/vendor/, at most 4096 bytes. Returns its
 	 * length or -errno. `name` is one of vendor_attrs. */
 	const char *const *vendor_attrs; /* NULL-terminated, or NULL */
@@ -162,6 +200,63 @@ int umdev_resource_grow(struct umdev_mdev *mdev, const char *name, uint64_t leng
 int umdev_mdev_dirfd(const struct umdev_mdev *mdev);
 /* Path of that directory, for messages and for addresses of sockets. */
 const char *umdev_mdev_dir(const struct umdev_mdev *mdev);
+
+/* The end of an mdev_create that answered UMDEV_LATER; not inside of it. error: 0, or -errno and
+ * all is undone: mdev is gone. */
+void umdev_mdev_created(struct umdev_mdev *mdev, int error);
+/* The end of a param_check that answered UMDEV_LATER; not inside of it. error: 0, or -errno and
+ * nothing was changed. */
+void umdev_mdev_param_checked(struct umdev_mdev *mdev, int error);
+/* It was there before this manager was started. */
+bool umdev_mdev_is_restored(const struct umdev_mdev *mdev);
+/* A parameter follows from something that changed elsewhere: text is its new value, which is told
+ * and kept as if it had been given; while it is being checked, the value that was asked for becomes
+ * that. 0; -EINVAL; -ENOMEM. */
+int umdev_mdev_param_follows(struct umdev_mdev *mdev, const char *name, const char *text);
+/* Is a device of that UUID defined for this parent? */
+bool umdev_is_defined(const struct umdev_parent *parent, const char *uuid);
+
+/* Text (one newline at its end is allowed) as the value of a parameter like that. 0; -EINVAL,
+ * -ERANGE (explained). */
+int umdev_value_parse(const struct umdev_param *like, const char *text, size_t len,
+		      struct umdev_value *ret);
+
+/* Remember who waits in the empty *slot (NULL: nobody does), which is emptied when they give up. */
+void umdev_answer_hold(struct attr_wait **slot, struct attr_wait *wait);
+/* Answer, if somebody still waits: 0 or -errno (explained just before). */
+void umdev_answer(struct attr_wait **slot, int result);
+
+/* Objects come and go at any time between add and remove; those that are left at the end go by
+ * themselves. priv is the driver's. folder: one of the driver's names. NULL: no memory; the name
+ * must be free there. */
+struct umdev_object *umdev_object_add(struct umdev_parent *parent, const char *folder,
+				      const char *name, void *priv);
+void umdev_object_remove(struct umdev_object *object);
+void *umdev_object_priv(const struct umdev_object *object);
+
+/* $UMDEV_STATE/parents/<parent>: for what must be known after the machine was restarted. A
+ * descriptor for the caller, or -errno (explained). */
+int umdev_parent_state_dir(const struct umdev_parent *parent);
+
+/*
+ * Work that takes time is done by the program umdev-store, in a process of its own, from a few
+ * descriptors and nothing else (umdev-store(8)). A few run at once, others wait their turn. What
+ * the work has changed when it is killed, or the manager is, its driver must be able to tell.
+ */
+struct umdev_job {
+	/* 0; -errno: what the program exited with; -EINTR: it was killed. May start the next. */
+	void (*done)(struct umdev_job *job, int error);
+	unsigned percent; /* as far as it has come; for the driver to show */
+	void *manager;    /* NULL: not under way */
+};
+/* args: NULL-terminated, the first is the kind of work. fds are borrowed, and 3, 4 ... there. 0 or
+ * -errno. job must stay until done or umdev_job_cancel. */
+int umdev_job_start(struct umdev_parent *parent, struct umdev_job *job, const char *const *args,
+		    const int *fds, unsigned n_fds);
+/* It ends at once, and done is not called. No-op when it is not under way. */
+void umdev_job_cancel(struct umdev_parent *parent, struct umdev_job *job);
+/* It goes on, whatever becomes of us; done is not called. */
+void umdev_job_leave(struct umdev_parent *parent, struct umdev_job *job);
 
 /* In `add` only. -ENOENT: no such pool. */
 int umdev_pool_resize(struct umdev_parent *parent, const char *pool, uint64_t capacity);

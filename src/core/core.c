@@ -2,9 +2,12 @@
 /* The whole: fixed directories of the tree, and what parent halves may ask (umdev/parent.h). */
 #include <fcntl.h>
 #include <inttypes.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <string.h>
 #include "base/err.h"
+#include "base/paths.h"
+#include "base/str.h"
 #include "base/str.h"
 #include "core/private.h"
 
@@ -72,6 +75,8 @@ int core_init(struct core *core, const struct umdev_parent_driver *const *driver
 	error = fixed_dirs(core);
 	if (!error)
 		error = core_types_init(core);
+	if (!error)
+		error = core_folders_init(core);
 	if (error < 0)
 		core_fini(core);
 	return error;
@@ -82,6 +87,7 @@ void core_fini(struct core *core)
 	assert(list_is_empty(&core->parents) && list_is_empty(&core->start_sets));
 	tree_fini(&core->tree);
 	core_types_fini(core);
+	core_folders_fini(core);
 	uuid_map_fini(&core->mdevs);
 	uuid_map_fini(&core->p2p_groups);
 	number_set_fini(&core->group_numbers);
@@ -106,6 +112,56 @@ void *umdev_mdev_priv(const struct umdev_mdev *mdev)
 void umdev_mdev_set_priv(struct umdev_mdev *mdev, void *priv)
 {
 	mdev->priv = priv;
+}
+
+bool umdev_is_defined(const struct umdev_parent *parent, const char *uuid)
+{
+	const struct core_ops *ops = parent->core->ops;
+
+	return ops->is_defined && ops->is_defined(parent->core->ops_arg, parent, uuid);
+}
+
+void core_undefined(struct umdev_parent *parent, const char *uuid)
+{
+	if (parent->driver->undefined)
+		parent->driver->undefined(parent, uuid);
+}
+
+int umdev_parent_state_dir(const struct umdev_parent *parent)
+{
+	_cleanup_free_ char *root = NULL, *path = NULL;
+	int error = path_root(PATH_STATE, &root);
+
+	if (!error) {
+		path = str_printf("%s/parents/%s", root, parent->name);
+		error = path ? path_make(path) : -ENOMEM;
+	}
+	if (error < 0)
+		return error;
+	error = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return error < 0 ? err_set(-errno, "cannot open %s: %s", path, strerror(errno)) : error;
+}
+
+int umdev_job_start(struct umdev_parent *parent, struct umdev_job *job, const char *const *args,
+		    const int *fds, unsigned n_fds)
+{
+	const struct core_ops *ops = parent->core->ops;
+
+	if (!ops->job_start)
+		return err_set(-EOPNOTSUPP, "slow work is not done here");
+	return ops->job_start(parent->core->ops_arg, job, args, fds, n_fds);
+}
+
+void umdev_job_cancel(struct umdev_parent *parent, struct umdev_job *job)
+{
+	if (job->manager)
+		parent->core->ops->job_cancel(parent->core->ops_arg, job, false);
+}
+
+void umdev_job_leave(struct umdev_parent *parent, struct umdev_job *job)
+{
+	if (job->manager)
+		parent->core->ops->job_cancel(parent->core->ops_arg, job, true);
 }
 
 const char *umdev_parent_name(const struct umdev_parent *parent)

@@ -113,6 +113,8 @@ struct umdev_parent {
 	struct tree_node *dir;   /* /devices/virtual/<class>/<name>; NULL: not published yet */
 	struct mdev_type *types; /* one per driver type, in order, owned */
 	unsigned n_types;
+	struct object_folder *folders; /* one per folder of the driver, owned; core/object.c */
+	unsigned n_folders;
 	struct bus_driver *bus_driver; /* /bus/mdev/drivers/<driver>, shared */
 };
 
@@ -135,15 +137,19 @@ struct umdev_mdev {
 	bool bound;                  /* driver bound: listens when idle */
 	/* What unmaking has to undo: units taken, ops->mdev_listen, hooks->mdev_create. */
 	bool charged, listening, made;
+	bool restored;            /* it was there before this manager */
 	bool connected;           /* counted in group->n_connected; also in MDEV_REMOVING */
 	struct mdev_group *group; /* NULL: not bound, or MDEV_NEW */
 	struct list_node group_node, parent_node, hash_node;
 	struct tree_node *dir;           /* D; NULL while MDEV_NEW */
+	struct attr_wait *create_wait;   /* the writer of a create, while MDEV_NEW */
 	struct attr_wait *remove_wait;   /* the writer of a removal that waits ... */
 	struct attr_wait *force_wait;    /* ... and of the force that came on top of it */
 	struct attr_wait *param_wait;    /* one live change at a time: EBUSY for a second */
 	unsigned param_pending;          /* its parameter ... */
 	struct umdev_value *param_value; /* ... and new value, owned; NULL: none */
+	bool param_checking;             /* by the driver; no worker was asked yet */
+	struct umdev_value *checked;     /* of param_pending, in the driver's hook: borrowed */
 	uint32_t vfio_number;            /* vfio-dev/vfio<n> */
 	char *dir_path; /* $RUN/dev/<uuid>, owned; set by ops->mdev_listen; NULL: none */
 	int dir_fd;     /* of it, owned; while the driver uses it: umdev_mdev_dirfd(); -1 */
@@ -220,6 +226,12 @@ struct core_ops {
 	 * core_resource_done() follows, later, exactly once; 0: there is none; -errno. fd of an
 	 * added one is consumed always. NULL: never one. */
 	int (*resource)(void *arg, struct umdev_mdev *mdev, const struct core_resource *change);
+	/* As umdev_job_start and _cancel, _leave. NULL: nothing slow can be done. */
+	int (*job_start)(void *arg, struct umdev_job *job, const char *const *args, const int *fds,
+			 unsigned n_fds);
+	void (*job_cancel)(void *arg, struct umdev_job *job, bool leave);
+	/* Is there a definition? NULL: never. */
+	bool (*is_defined)(void *arg, const struct umdev_parent *parent, const char *uuid);
 	/* Disconnect the client: core_closed() follows. force: surprise removal, deadline 2 s. */
 	void (*disconnect)(void *arg, struct umdev_mdev *mdev, bool force);
 	void (*event)(void *arg, const struct core_event *event);
@@ -235,6 +247,8 @@ struct core {
 	void *ops_arg;
 	struct core_type *types; /* of all drivers, owned */
 	unsigned n_types;
+	struct folder_shape *folder_shapes; /* likewise; core/object.c */
+	unsigned n_folder_shapes;
 	struct list_node parents;     /* by name */
 	struct list_node driver_dirs; /* struct bus_driver: drivers shown on bus mdev */
 	struct list_node groups;      /* struct mdev_group.node */
@@ -267,7 +281,11 @@ struct core_setting {
 /* 0 and *ret, or: -EINVAL (name, key, value), -ENOENT (driver), -EEXIST, the driver's errno. */
 int parent_add(struct core *core, const char *name, const char *driver,
 	       const struct core_setting *settings, unsigned n_settings, struct umdev_parent **ret);
-/* Removes its idle mdevs too. -EBUSY: one is in use (named in the text). */
+/* A definition of that parent was deleted. */
+void core_undefined(struct umdev_parent *parent, const char *uuid);
+/* Gives up every device that is still being made: the manager ends. */
+void core_abandon_new(struct core *core);
+/* Removes its idle mdevs too. -EBUSY: one is in use or being made (named in the text). */
 int parent_remove(struct umdev_parent *parent);
 struct umdev_parent *parent_find(struct core *core, const char *name);
 /* The settings that a parent of this driver takes: the core's own, then the driver's. Returns how
@@ -275,7 +293,9 @@ struct umdev_parent *parent_find(struct core *core, const char *name);
 unsigned parent_param_list(const struct umdev_parent_driver *driver,
 			   const struct umdev_param *ret[CORE_MAX_PARAMS]);
 
-/* `spec` is what is written to create: UUID[,key=value...] (docs/abi.md has the grammar). */
+/* `spec` is what is written to create: UUID[,key=value...] (docs/abi.md has the grammar).
+ * TREE_LATER: *ret is MDEV_NEW, and (*ret)->create_wait, which the caller may hold, is answered;
+ * after a failure it is gone. */
 int mdev_create(struct mdev_type *type, const char *spec, size_t len, struct umdev_mdev **ret);
 
 /* A device as its manager knew it when it ended. The texts are borrowed. */
@@ -326,6 +346,7 @@ void core_stop_all(struct core *core);
 /* The vendor driver on bus mdev. bind: -EBUSY is bound. unbind: -ENODEV is not, -EBUSY in use. */
 int mdev_bind(struct umdev_mdev *mdev);
 int mdev_unbind(struct umdev_mdev *mdev);
+/* Not one that is still being made. */
 struct umdev_mdev *mdev_find(struct core *core, const struct uuid *uuid);
 /* By UUID text or, when `label` is unique, by label. -ENOENT / -EINVAL (ambiguous). */
 int mdev_find_name(struct core *core, const char *name, struct umdev_mdev **ret);

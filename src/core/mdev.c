@@ -309,7 +309,20 @@ static int check_unique(const struct umdev_mdev *mdev)
 	return error;
 }
 
-/* saved: NULL for a new device. One that was not bound gets no directory, group and number. */
+/* It is complete: it appears. */
+static int mdev_show(struct umdev_mdev *mdev, const struct mdev_saved *saved)
+{
+	int error = publish(mdev);
+
+	if (!error && (!saved || saved->bound))
+		error = publish_bound(mdev, saved);
+	if (error < 0 && mdev->dir)
+		unpublish(mdev);
+	return error;
+}
+
+/* saved: NULL for a new device. One that was not bound gets no directory, group and number.
+ * TREE_LATER: mdev_show is due when its driver is ready. */
 static int mdev_make(struct umdev_mdev *mdev, const struct mdev_saved *saved)
 {
 	bool bound = !saved || saved->bound;
@@ -327,35 +340,74 @@ static int mdev_make(struct umdev_mdev *mdev, const struct mdev_saved *saved)
 	error = bound ? start_listening(mdev) : 0;
 	if (!error && driver->mdev_create)
 		error = driver->mdev_create(mdev);
-	mdev->made = !error;
-	if (!error)
-		error = publish(mdev);
-	if (!error && bound)
-		error = publish_bound(mdev, saved);
-	if (error < 0 && mdev->dir)
-		unpublish(mdev);
-	return error;
+	mdev->made = error >= 0;
+	assert(error <= 0 || (error == UMDEV_LATER && !saved));
+	return error ? error : mdev_show(mdev, saved);
 }
 
-/* error: of giving it its values. On failure mdev is freed. */
-static int mdev_complete(struct umdev_mdev *mdev, const struct mdev_saved *saved, int error)
+/* After mdev_make, mdev_show. On failure mdev is freed. */
+static int mdev_conclude(struct umdev_mdev *mdev, int error)
 {
-	if (!error)
-		error = check_settings(mdev);
-	if (!error)
-		error = mdev_make(mdev, saved);
 	if (error < 0) {
 		mdev_unmake(mdev);
 		mdev_free(mdev);
 		return error;
 	}
-	if (mdev->order > mdev->core->last_order)
-		mdev->core->last_order = mdev->order;
 	mdev_event(mdev, CORE_MDEV_ADDED, NULL);
 	if (mdev->bound)
 		mdev_event(mdev, CORE_MDEV_BOUND, NULL);
 	mdev_set_state(mdev, MDEV_IDLE, NULL);
 	return 0;
+}
+
+/* error: of giving it its values. On failure mdev is freed. */
+static int mdev_complete(struct umdev_mdev *mdev, const struct mdev_saved *saved, int error)
+{
+	if (mdev->order > mdev->core->last_order)
+		mdev->core->last_order = mdev->order;
+	if (!error)
+		error = check_settings(mdev);
+	if (!error)
+		error = mdev_make(mdev, saved);
+	return error == UMDEV_LATER ? TREE_LATER : mdev_conclude(mdev, error);
+}
+
+void umdev_mdev_created(struct umdev_mdev *mdev, int error)
+{
+	struct attr_wait *wait = mdev->create_wait, *slot = NULL;
+
+	assert(mdev->state == MDEV_NEW && mdev->made);
+	/* The answer outlives the device. */
+	if (wait) {
+		attr_cancel(wait);
+		attr_hold(&slot, wait);
+	}
+	if (error < 0)
+		mdev->made = false;
+	else
+		error = mdev_show(mdev, NULL);
+	error = mdev_conclude(mdev, error);
+	attr_done(&slot, error);
+}
+
+bool umdev_mdev_is_restored(const struct umdev_mdev *mdev)
+{
+	return mdev->restored;
+}
+
+void core_abandon_new(struct core *core)
+{
+	struct umdev_parent *parent;
+	struct umdev_mdev *mdev, *next;
+
+	list_for_each(parent, &core->parents, node)
+		list_for_each_safe(mdev, next, &parent->mdevs, parent_node) {
+			if (mdev->state != MDEV_NEW)
+				continue;
+			attr_done(&mdev->create_wait, -ESHUTDOWN);
+			mdev_unmake(mdev);
+			mdev_free(mdev);
+		}
 }
 
 int mdev_create(struct mdev_type *type, const char *text, size_t len, struct umdev_mdev **ret)
@@ -371,7 +423,7 @@ int mdev_create(struct mdev_type *type, const char *text, size_t len, struct umd
 		return -ENOMEM;
 	mdev->order = mdev->core->last_order + 1;
 	error = mdev_complete(mdev, NULL, parse_settings(mdev, &spec));
-	if (!error)
+	if (error >= 0)
 		*ret = mdev;
 	return error;
 }
@@ -403,6 +455,7 @@ int mdev_restore(struct mdev_type *type, const struct mdev_saved *saved, struct 
 	if (!mdev)
 		return -ENOMEM;
 	mdev->order = saved->order;
+	mdev->restored = true;
 	error = mdev_complete(mdev, saved, restore_settings(mdev, saved));
 	if (error < 0)
 		return error;
@@ -533,8 +586,9 @@ int mdev_bind(struct umdev_mdev *mdev)
 struct umdev_mdev *mdev_find(struct core *core, const struct uuid *uuid)
 {
 	struct list_node *node = uuid_map_find(&core->mdevs, uuid);
+	struct umdev_mdev *mdev = node ? container_of(node, struct umdev_mdev, hash_node) : NULL;
 
-	return node ? container_of(node, struct umdev_mdev, hash_node) : NULL;
+	return mdev && mdev->state != MDEV_NEW ? mdev : NULL;
 }
 
 static bool has_label(const struct umdev_mdev *mdev, const char *label)
@@ -560,7 +614,7 @@ int mdev_find_name(struct core *core, const char *name, struct umdev_mdev **ret)
 	}
 	list_for_each(parent, &core->parents, node)
 		list_for_each(mdev, &parent->mdevs, parent_node) {
-			if (!*name || !has_label(mdev, name))
+			if (!*name || mdev->state == MDEV_NEW || !has_label(mdev, name))
 				continue;
 			if (found)
 				return err_set(-EINVAL,

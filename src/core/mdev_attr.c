@@ -278,8 +278,11 @@ static int create_store(struct tree_node *node, const struct tree_attr *attr, un
 			const char *text, size_t len, struct attr_wait *wait)
 {
 	struct umdev_mdev *mdev;
+	int error = mdev_create(node->object, text, len, &mdev);
 
-	return mdev_create(node->object, text, len, &mdev);
+	if (error == TREE_LATER && wait)
+		attr_hold(&mdev->create_wait, wait);
+	return error;
 }
 
 static int available_instances_show(struct tree_node *node, const struct tree_attr *attr,
@@ -387,6 +390,15 @@ static unsigned vendor_count(const struct umdev_parent_driver *driver)
 	return n;
 }
 
+static unsigned attr_count(const struct umdev_type *desc)
+{
+	unsigned n = 0;
+
+	while (desc->attrs && desc->attrs[n].name)
+		n++;
+	return n;
+}
+
 static struct mdev_shape *shape_alloc(const struct core_type *info)
 {
 	unsigned n = info->n_params + 1;
@@ -399,7 +411,8 @@ static struct mdev_shape *shape_alloc(const struct core_type *info)
 	shape->class_groups = calloc(n, sizeof(*shape->class_groups));
 	shape->vendor_groups = calloc(n, sizeof(*shape->vendor_groups));
 	shape->params_groups = calloc(n, sizeof(*shape->params_groups));
-	shape->vendor_files = calloc(vendor_count(info->driver) + 1, sizeof(*shape->vendor_files));
+	shape->vendor_files = calloc(vendor_count(info->driver) + attr_count(info->desc) + 1,
+				     sizeof(*shape->vendor_files));
 	if (shape->device_dirs && shape->type_dirs && shape->class_groups && shape->vendor_groups &&
 	    shape->params_groups && shape->vendor_files)
 		return shape;
@@ -438,6 +451,16 @@ struct mdev_shape *mdev_shape_new(const struct core_type *info)
 		shape->vendor_files[i] = (struct tree_attr){ .name = info->driver->vendor_attrs[i],
 							     .mode = 0444,
 							     .show = vendor_show };
+	for (unsigned i = 0; i < attr_count(info->desc); i++) {
+		const struct umdev_attr *desc = &info->desc->attrs[i];
+
+		shape->vendor_files[n + i] =
+			(struct tree_attr){ .name = desc->name,
+					    .mode = (uint16_t)desc->mode,
+					    .show = desc->show ? driver_attr_show : NULL,
+					    .store = desc->store ? driver_attr_store : NULL,
+					    .data = desc };
+	}
 	build_params(shape, info);
 	shape->mdev_groups[0] = (struct tree_group){ .name = "mdev",
 						     .count = device_params_shown,

@@ -187,7 +187,7 @@ static struct pool_units units_max(const struct pool_units *a, const struct pool
 struct change {
 	struct umdev_mdev *mdev;
 	unsigned index;
-	const struct umdev_value *value;
+	struct umdev_value *value;
 	struct pool_units before, after, held; /* held: what is taken while it is undecided */
 };
 
@@ -238,30 +238,37 @@ static bool asks_worker(const struct umdev_mdev *mdev, unsigned index)
 	return mdev_is_served(mdev) && index >= mdev->type->info->n_standard;
 }
 
-static int change_ask(struct change *c, struct attr_wait *wait)
+/* The change waits for an answer; c->value is the device's from now on. */
+static void change_hold(struct change *c)
+{
+	c->mdev->param_value = c->value;
+	c->mdev->param_pending = c->index;
+}
+
+/* The value is taken. */
+static int change_ask(struct change *c)
 {
 	struct umdev_mdev *mdev = c->mdev;
-	struct umdev_value *copy = malloc(sizeof(*copy));
-	/* What the worker has accepted must not fail here. */
-	int error = copy ? param_reserve(mdev, c->index) : -ENOMEM;
+	int error;
 
-	if (!error) {
-		*copy = *c->value;
-		mdev->param_value = copy;
-		mdev->param_pending = c->index;
-		mdev_dirty(mdev); /* first: a restart must know what the worker may be told */
-		error = mdev->core->ops->param_live(mdev->core->ops_arg, mdev,
-						    mdev->type->info->params[c->index], copy);
-	}
+	change_hold(c);
+	mdev_dirty(mdev); /* first: a restart must know what the worker may be told */
+	error = mdev->core->ops->param_live(mdev->core->ops_arg, mdev,
+					    mdev->type->info->params[c->index], mdev->param_value);
 	if (error < 0) {
-		free(copy);
-		mdev->param_value = NULL;
+		free(TAKE(mdev->param_value));
 		change_end(c, false);
 		mdev_dirty(mdev);
 		return error;
 	}
-	if (wait)
-		attr_hold(&mdev->param_wait, wait);
+	return TREE_LATER;
+}
+
+/* The driver needs time. The value is taken. */
+static int change_park(struct change *c)
+{
+	change_hold(c);
+	c->mdev->param_checking = true;
 	return TREE_LATER;
 }
 
@@ -286,10 +293,15 @@ static int ask_driver(const struct change *c)
 	const struct core_type *info = c->mdev->type->info;
 	const struct umdev_parent_driver *driver = c->mdev->parent->driver;
 	bool concerned = c->index >= info->n_standard || (int)c->index == info->aggregation;
+	int error;
 
 	if (!driver->param_check || !concerned)
 		return 0;
-	return driver->param_check(c->mdev, info->params[c->index], c->value);
+	c->mdev->param_pending = c->index;
+	c->mdev->checked = c->value;
+	error = driver->param_check(c->mdev, info->params[c->index], c->value);
+	c->mdev->checked = NULL;
+	return error;
 }
 
 /* Other devices and the driver; the units are held. */
@@ -297,6 +309,8 @@ static int change_agree(struct change *c)
 {
 	int error = param_check_unique(c->mdev, c->index, c->value);
 
+	if (!error)
+		error = param_reserve(c->mdev, c->index);
 	if (!error)
 		error = ask_driver(c);
 	if (error < 0)
@@ -308,29 +322,35 @@ int param_set_index(struct umdev_mdev *mdev, unsigned index, const char *text, s
 		    struct attr_wait *wait)
 {
 	const struct umdev_param *desc = mdev->type->info->params[index];
-	struct umdev_value value;
-	struct change c = { .mdev = mdev, .index = index, .value = &value };
+	_cleanup_free_ struct umdev_value *value = malloc(sizeof(*value));
+	struct change c = { .mdev = mdev, .index = index, .value = value };
 	int error;
 
 	if (mdev->state == MDEV_REMOVING)
 		return err_set(-ENODEV, "%s is being removed", mdev->uuid_text);
-	error = value_parse(desc, text, len, &value);
+	error = value ? value_parse(desc, text, len, value) : -ENOMEM;
 	if (error < 0)
 		return error;
-	if (strcmp(value.text, mdev_param(mdev, index)->text) == 0) {
+	if (strcmp(value->text, mdev_param(mdev, index)->text) == 0) {
 		/* Confirming the default of a required parameter is giving it. */
 		if (desc->required)
 			mdev->params_set |= UINT32_C(1) << index;
 		return 0;
 	}
-	error = change_check(mdev, index, &value);
+	error = change_check(mdev, index, value);
 	if (!error)
 		error = change_begin(&c);
 	if (!error)
 		error = change_agree(&c);
-	if (error < 0)
-		return error;
-	return asks_worker(mdev, index) ? change_ask(&c, wait) : change_commit(&c);
+	if (error >= 0 && (error == UMDEV_LATER || asks_worker(mdev, index))) {
+		TAKE(value);
+		error = error == UMDEV_LATER ? change_park(&c) : change_ask(&c);
+	} else if (!error) {
+		error = change_commit(&c);
+	}
+	if (error == TREE_LATER && wait)
+		attr_hold(&mdev->param_wait, wait);
+	return error;
 }
 
 int param_set(struct umdev_mdev *mdev, const char *name, const char *text, size_t len,
@@ -339,6 +359,24 @@ int param_set(struct umdev_mdev *mdev, const char *name, const char *text, size_
 	int index = param_index(mdev->type->info, name);
 
 	return index < 0 ? index : param_set_index(mdev, (unsigned)index, text, len, wait);
+}
+
+int umdev_mdev_param_follows(struct umdev_mdev *mdev, const char *name, const char *text)
+{
+	int index = param_index(mdev->type->info, name);
+	bool pending = (mdev->checked || mdev->param_value) && (int)mdev->param_pending == index;
+	struct umdev_value value;
+	int error;
+
+	assert(index >= 0);
+	error = param_parse(mdev->type->info->params[index], text, strlen(text), &value);
+	if (!error && pending)
+		*(mdev->checked ? mdev->checked : mdev->param_value) = value;
+	else if (!error)
+		error = param_store(mdev, (unsigned)index, &value);
+	if (!error && !pending && mdev->state != MDEV_NEW)
+		tell(mdev, (unsigned)index);
+	return error;
 }
 
 /* The pending change, with its units as change_begin left them. */
@@ -372,6 +410,22 @@ void core_param_done(struct umdev_mdev *mdev, int error)
 	attr_done(&mdev->param_wait, result);
 }
 
+void umdev_mdev_param_checked(struct umdev_mdev *mdev, int error)
+{
+	struct change c;
+
+	assert(mdev->param_checking && mdev->param_value);
+	mdev->param_checking = false;
+	if (error < 0 || !asks_worker(mdev, mdev->param_pending)) {
+		core_param_done(mdev, -error);
+		return;
+	}
+	change_resume(&c, mdev);
+	error = change_ask(&c);
+	if (error != TREE_LATER)
+		attr_done(&mdev->param_wait, error);
+}
+
 int param_restore_pending(struct umdev_mdev *mdev, const struct core_setting *pending)
 {
 	const struct core_type *info = mdev->type->info;
@@ -398,6 +452,7 @@ int param_restore_pending(struct umdev_mdev *mdev, const struct core_setting *pe
 
 void param_abandon(struct umdev_mdev *mdev)
 {
+	mdev->param_checking = false;
 	if (mdev->param_value)
 		core_param_done(mdev, ENODEV);
 }

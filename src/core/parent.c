@@ -223,7 +223,7 @@ static int parent_publish(struct umdev_parent *parent)
 	if (!parent->bus_driver || class_get(core, parent->class_name, &class, &virtual) < 0)
 		return -ENOMEM;
 	parent->dir = tree_add(&core->tree, virtual, parent->name, &parent_kind, parent);
-	if (!parent->dir || publish_types(parent) < 0 ||
+	if (!parent->dir || publish_types(parent) < 0 || objects_publish(parent) < 0 ||
 	    (parent->params_shown && start_files_get(parent) < 0) ||
 	    !tree_add_link_to(&core->tree, class, parent->name, parent->dir) ||
 	    !tree_add_link_to(&core->tree, core->mdev_bus, parent->name, parent->dir))
@@ -237,6 +237,7 @@ static void parent_unpublish(struct umdev_parent *parent)
 	struct tree_node *class = tree_child(&core->tree, core->class_dir, parent->class_name);
 
 	if (parent->dir) {
+		objects_unpublish(parent);
 		tree_remove(&core->tree, tree_child(&core->tree, core->mdev_bus, parent->name));
 		tree_remove(&core->tree, tree_child(&core->tree, class, parent->name));
 		tree_remove(&core->tree, TAKE(parent->dir));
@@ -250,6 +251,7 @@ static void parent_unpublish(struct umdev_parent *parent)
 
 static void parent_free(struct umdev_parent *parent)
 {
+	objects_fini(parent);
 	free(parent->types);
 	free(parent->params);
 	free(parent);
@@ -305,8 +307,10 @@ static void parent_event(const struct umdev_parent *parent, enum core_event_type
 static int parent_start(struct umdev_parent *parent)
 {
 	const struct umdev_parent_driver *driver = parent->driver;
-	int error = driver->add ? driver->add(parent) : 0;
+	int error = objects_init(parent);
 
+	if (!error && driver->add)
+		error = driver->add(parent);
 	if (error < 0)
 		return error;
 	error = parent_publish(parent);
@@ -372,7 +376,10 @@ static int check_idle(const struct umdev_parent *parent)
 	const struct umdev_mdev *mdev;
 
 	list_for_each(mdev, &parent->mdevs, parent_node)
-		if (mdev_in_use(mdev) || mdev->state == MDEV_REMOVING)
+		if (mdev->state == MDEV_NEW)
+			return err_set(-EBUSY, "%s: its device %s is being made; wait for it",
+				       parent->name, mdev->uuid_text);
+		else if (mdev_in_use(mdev) || mdev->state == MDEV_REMOVING)
 			return err_set(-EBUSY,
 				       "%s: its device %s is %s; disconnect its client "
 				       "first, or use `umdev remove --force`",

@@ -108,6 +108,22 @@ void start_restore(struct umdev_mdev *mdev);
 int start_files_get(struct umdev_parent *parent);
 void start_files_put(struct umdev_parent *parent); /* no-op without get */
 
+/* ---- object.c ---- */
+
+int core_folders_init(struct core *core); /* 0 / -ENOMEM */
+void core_folders_fini(struct core *core);
+/* The folders of the parent's driver. Objects may be added from init to fini, which removes those
+ * that are left; their directories are there from publish to unpublish. 0 / -ENOMEM */
+int objects_init(struct umdev_parent *parent);
+int objects_publish(struct umdev_parent *parent);
+void objects_unpublish(struct umdev_parent *parent);
+void objects_fini(struct umdev_parent *parent);
+/* attr->data: the struct umdev_attr, of a device. */
+int driver_attr_show(struct tree_node *node, const struct tree_attr *attr, unsigned index,
+		     char *buf);
+int driver_attr_store(struct tree_node *node, const struct tree_attr *attr, unsigned index,
+		      const char *text, size_t len, struct attr_wait *wait);
+
 /* ---- bus_attr.c ---- */
 
 /* A vendor driver on bus mdev: there while it has a parent. Owned by the core's list. */

@@ -164,12 +164,20 @@ int control_undefine(struct manager *m, const struct control_peer *peer, json_t 
 		     struct attr_wait *wait, json_t **ret)
 {
 	_cleanup_free_ char *parent = NULL;
+	struct umdev_parent *found;
+	char text[UUID_TEXT];
 	struct uuid uuid;
 	int r = get_uuid(params, &uuid);
 
 	if (r == 0)
 		r = get_parent(m, params, &uuid, &parent);
-	return r < 0 ? r : definition_delete(&m->config, parent, &uuid);
+	if (r == 0)
+		r = definition_delete(&m->config, parent, &uuid);
+	found = r == 0 ? parent_find(&m->core, parent) : NULL;
+	uuid_format(&uuid, text);
+	if (found)
+		core_undefined(found, text);
+	return r;
 }
 
 /* ---- modify ---- */

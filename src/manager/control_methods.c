@@ -268,9 +268,13 @@ static int run_create(struct manager *m, const struct control_peer *peer, json_t
 	r = mdev_create(type, spec, strlen(spec), &mdev);
 	if (r < 0)
 		return r;
-	r = give(ret, "uuid", json_string(mdev->uuid_text));
-	if (r < 0)
-		mdev_remove(mdev, MDEV_REMOVE, NULL); /* nobody would know its name */
+	if (give(ret, "uuid", json_string(mdev->uuid_text)) < 0) {
+		if (r != TREE_LATER)
+			mdev_remove(mdev, MDEV_REMOVE, NULL); /* nobody would know its name */
+		return -ENOMEM;
+	}
+	if (r == TREE_LATER)
+		attr_hold(&mdev->create_wait, wait);
 	return r;
 }
 

@@ -80,17 +80,24 @@ static void load(void *arg, const char *parent, const struct uuid *uuid, struct 
 
 /* ---- starting ---- */
 
-static int create(struct manager *m, const struct start *s)
+static int create(struct definitions *d, const struct start *s)
 {
+	struct manager *m = d->manager;
 	struct umdev_parent *parent = parent_find(&m->core, s->parent);
 	struct mdev_type *type;
 	struct umdev_mdev *mdev;
+	int r;
 
 	if (!parent)
 		return err_set(-ENOENT, "there is no parent \"%s\": see umdev parent list",
 			       s->parent);
 	type = type_find(parent, s->def.type);
-	return type ? mdev_create(type, s->uuid_text, UUID_TEXT - 1, &mdev) : -ENOENT;
+	if (!type)
+		return -ENOENT;
+	r = mdev_create(type, s->uuid_text, UUID_TEXT - 1, &mdev);
+	if (r == TREE_LATER)
+		attr_hold(&mdev->create_wait, &d->wait);
+	return r;
 }
 
 /* One attribute, as a write into the tree. */
@@ -182,8 +189,8 @@ static void go_on(struct definitions *d)
 			start_free(s);
 			continue;
 		}
-		r = s->made ? 0 : create(d->manager, s);
-		s->made |= r == 0;
+		r = s->made ? 0 : create(d, s);
+		s->made |= r >= 0;
 		if (r == 0)
 			r = apply(d, s);
 		if (r == TREE_LATER) {

@@ -135,29 +135,31 @@ static int parse(int argc, char **argv, struct command *c)
 	return r ? r : -1;
 }
 
-/* ---- the worker's program ---- */
+/* ---- other programs ---- */
 
-/* $UMDEV_WORKER; else the one beside this program, installed or in a build tree; else installed. */
-static char *find_worker(void)
+/* What the variable says; else the one beside this program, installed or in a build tree (folder);
+ * else installed. NULL: no memory. */
+static char *find_program(const char *variable, const char *folder, const char *name)
 {
-	static const char *const places[] = { "umdev-worker", "../worker/umdev-worker" };
-	const char *given = getenv("UMDEV_WORKER");
+	const char *given = getenv(variable);
 	char self[PATH_MAX];
 	ssize_t n;
+	int dir;
 
 	if (given && *given)
 		return strdup(given);
 	n = readlink("/proc/self/exe", self, sizeof(self) - 1);
 	self[n > 0 ? n : 0] = '\0';
-	for (unsigned i = 0; n > 0 && i < sizeof(places) / sizeof(*places); i++) {
-		int dir = (int)(strrchr(self, '/') - self);
-		char *path = str_printf("%.*s/%s", dir, self, places[i]);
+	dir = n > 0 ? (int)(strrchr(self, '/') - self) : 0;
+	for (unsigned i = 0; n > 0 && i < 2; i++) {
+		char *path = str_printf("%.*s/%s%s%s%s", dir, self, i ? "../" : "", i ? folder : "",
+					i ? "/" : "", name);
 
 		if (!path || access(path, X_OK) == 0)
 			return path;
 		free(path);
 	}
-	return strdup(UMDEV_LIBEXECDIR "/umdev-worker");
+	return str_printf(UMDEV_LIBEXECDIR "/%s", name);
 }
 
 /* ---- signals ---- */
@@ -278,17 +280,19 @@ static int run_with_drivers(struct command *c)
 int main(int argc, char **argv)
 {
 	struct command c = { .one.fd = -1 };
-	_cleanup_free_ char *worker = NULL;
+	_cleanup_free_ char *worker = NULL, *store = NULL;
 	int r = parse(argc, argv, &c);
 
 	if (r >= 0)
 		return r;
 	log_init("umdevd", c.debug ? LOG_DEBUG : LOG_INFO);
-	worker = find_worker();
-	if (!worker) {
+	worker = find_program("UMDEV_WORKER", "worker", "umdev-worker");
+	store = find_program("UMDEV_STORE", "store", "umdev-store");
+	if (!worker || !store) {
 		log_error("%s", strerror(ENOMEM));
 		return EXIT_FAILURE;
 	}
 	c.manager.worker_path = worker;
+	c.manager.store_path = store;
 	return run_with_drivers(&c);
 }

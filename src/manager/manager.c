@@ -82,6 +82,17 @@ static int op_resource(void *arg, struct umdev_mdev *mdev, const struct core_res
 	return 0;
 }
 
+static bool op_is_defined(void *arg, const struct umdev_parent *parent, const char *uuid)
+{
+	const struct manager *m = arg;
+	_cleanup_free_ char *path = NULL;
+
+	if (!m->config.config_dir)
+		return false;
+	path = str_printf("%s/mdevctl.d/%s/%s", m->config.config_dir, parent->name, uuid);
+	return path && access(path, F_OK) == 0;
+}
+
 static void op_disconnect(void *arg, struct umdev_mdev *mdev, bool force)
 {
 	struct listener *l = mdev->manager;
@@ -147,6 +158,9 @@ static const struct core_ops core_ops = {
 	.start = op_start,
 	.stop = op_stop,
 	.resource = op_resource,
+	.job_start = jobs_start,
+	.job_cancel = jobs_cancel,
+	.is_defined = op_is_defined,
 	.disconnect = op_disconnect,
 	.event = op_event,
 	.dirty = op_dirty,
@@ -293,6 +307,7 @@ int manager_init(struct manager *m)
 	raise_limits();
 	m->spare_fd = open_spare();
 	list_init(&m->workers);
+	jobs_init(&m->jobs);
 	r = loop_init(&m->loop);
 	if (r == 0)
 		r = core_init(&m->core, m->options.drivers->table, &core_ops, m);
@@ -385,8 +400,10 @@ void manager_fini(struct manager *m)
 		return;
 	}
 	if (m->core.ops) {
+		core_abandon_new(&m->core);
 		list_for_each_safe(parent, next, &m->core.parents, node)
 			parent_remove(parent);
+		jobs_fini(m);
 		core_fini(&m->core);
 	}
 	remove_run_dir(m, "dev");

@@ -14,6 +14,7 @@
 #include "base/loop.h"
 #include "core/core.h"
 #include "manager/config.h"
+#include "manager/jobs.h"
 
 struct control;
 struct definitions;
@@ -25,6 +26,7 @@ struct upgrade;
 struct manager_options {
 	const struct drivers *drivers; /* all that there are; borrowed */
 	const char *worker_path;       /* program of the workers */
+	const char *store_path;        /* program of slow work */
 	bool one;                      /* --one: no control socket, no tree, nothing kept */
 	bool no_socket;                /* --one --fd: the device does not listen */
 	const char *socket_path; /* --one --socket: where it listens; NULL: in its directory */
@@ -39,6 +41,7 @@ struct manager {
 	struct fuse_door *door;          /* NULL: the tree is not mounted */
 	struct control *control;         /* NULL with --one */
 	struct definitions *definitions; /* of autostart; NULL with --one */
+	struct jobs jobs;                /* of drivers */
 	struct upgrade *upgrade;         /* NULL: no worker is being restarted */
 	int spare_fd;                    /* for the moment when no descriptor is free */
 	uint64_t shed_ns;                /* when that was last logged */

@@ -131,6 +131,31 @@ static int adopt(struct umdev_mdev *mdev, int fd)
 	return 0;
 }
 
+/* Somebody who waits for a device that takes time to make. */
+struct making {
+	struct attr_wait wait;
+	struct manager *manager;
+	int result;
+};
+
+static void made(struct attr_wait *wait, int result)
+{
+	struct making *making = container_of(wait, struct making, wait);
+
+	making->result = result;
+	loop_stop(&making->manager->loop, 0);
+}
+
+static int wait_until_made(struct manager *m, struct umdev_mdev *mdev)
+{
+	struct making making = { .wait.done = made, .manager = m };
+	int r;
+
+	attr_hold(&mdev->create_wait, &making.wait);
+	r = loop_run(&m->loop);
+	return r < 0 ? r : making.result;
+}
+
 int one_init(struct manager *m, const struct one_options *o)
 {
 	const char *base = getenv("XDG_RUNTIME_DIR");
@@ -145,6 +170,8 @@ int one_init(struct manager *m, const struct one_options *o)
 	r = manager_init(m);
 	if (r == 0)
 		r = make_device(m, o, &mdev);
+	if (r == TREE_LATER)
+		r = wait_until_made(m, mdev);
 	if (r < 0)
 		return r;
 	log_info("device %s: its directory is %s", mdev->uuid_text, mdev->dir_path);

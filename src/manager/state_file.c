@@ -69,7 +69,7 @@ static json_t *describe(const struct umdev_mdev *mdev, const struct worker_recor
 	bool bad = !json;
 
 	put(json, "parameters", parameters(mdev), &bad);
-	if (mdev->param_value)
+	if (mdev->param_value && !mdev->param_checking)
 		put(json, "pending", pending(mdev), &bad);
 	if (mdev->bound)
 		put(json, "bound",
