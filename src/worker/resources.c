@@ -12,7 +12,6 @@
 #include <string.h>
 #include <unistd.h>
 #include "media/media.h"
-#include "queue/queue.h"
 #include "worker/internal.h"
 
 #define FRAME_MAX 64
@@ -103,7 +102,7 @@ static int add(struct member *m, const struct mw_resource *res, int fd)
 
 	if (!slot)
 		return -ENOSPC;
-	if (res->flags & UMDEV_RES_MEDIUM && !m->dev.media && !m->dev.queues)
+	if (res->flags & UMDEV_RES_MEDIUM && !m->dev.media)
 		return -EOPNOTSUPP;
 	*slot = (struct worker_resource){
 		.fd = -1,
@@ -175,8 +174,7 @@ static void release_member(struct worker *w, struct member *m)
 		struct worker_resource *slot = &m->shared->resources[i];
 
 		if (slot->fd >= 0 && slot->leaves &&
-		    (!m->dev.media || media_is_idle(&m->dev, (unsigned)slot->medium)) &&
-		    queues_medium_is_idle(&m->dev, (unsigned)slot->medium))
+		    (!m->dev.media || media_is_idle(&m->dev, (unsigned)slot->medium)))
 			release(m, slot);
 	}
 	if (!w->half->res_del[m->index] || is_leaving(m))

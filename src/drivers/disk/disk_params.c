@@ -13,9 +13,9 @@ static const char *const doorbells[] = { "trapped", "mapped", NULL };
 
 static const struct umdev_param capacity = {
 	.id = UMDEV_PARAM_CAPACITY,
-	.description = "size of a volume of its own, which is its first namespace; 0: none",
+	.description = "size of a volume of its own; 0: none. A larger one makes it grow",
 	.def = "0",
-	.writable = UMDEV_W_CREATE,
+	.writable = UMDEV_W_LIVE,
 };
 static const struct umdev_param blk_size = {
 	.id = UMDEV_PARAM_BLK_SIZE,
@@ -23,12 +23,12 @@ static const struct umdev_param blk_size = {
 	.def = "512",
 	.min = 512,
 	.max = 4096,
-	.writable = UMDEV_W_CREATE,
+	.writable = UMDEV_W_IDLE,
 };
 static const struct umdev_param read_only = {
 	.id = UMDEV_PARAM_READ_ONLY,
 	.description = "no namespace can be written; several such devices may share a volume",
-	.writable = UMDEV_W_CREATE,
+	.writable = UMDEV_W_IDLE,
 };
 static const struct umdev_param num_io_queues = { .id = UMDEV_PARAM_NUM_IO_QUEUES };
 static const struct umdev_param medium = {
@@ -37,19 +37,19 @@ static const struct umdev_param medium = {
 		       "forget what is written, for measuring",
 	.choices = media,
 	.type = UMDEV_ENUM,
-	.writable = UMDEV_W_CREATE,
+	.writable = UMDEV_W_IDLE,
 };
 static const struct umdev_param thin = {
 	.name = "thin",
 	.description = "the volume of its own takes space when it is written, not when it is made",
 	.type = UMDEV_BOOL,
-	.writable = UMDEV_W_CREATE,
+	.writable = UMDEV_W_IDLE,
 };
 static const struct umdev_param volume = {
 	.name = "volume",
 	.description = "volumes by name, ':' between them, that are its namespaces in this order",
 	.type = UMDEV_STRING,
-	.writable = UMDEV_W_CREATE,
+	.writable = UMDEV_W_IDLE,
 };
 static const struct umdev_param incoming = {
 	.name = "incoming",
@@ -104,6 +104,7 @@ const struct umdev_type disk_types[] = {
 		.device_api = "vfio-pci",
 		.class_name = "nvme",
 		.params = nvme_params,
+		.attrs = namespace_attrs,
 		.pool = { { .cost = 1, .scale = 1 } },
 		.max_aggregation = DISK_MAX_QUEUE_PAIRS,
 		.label = true,
