@@ -28,6 +28,7 @@ check: all
 	@tools/setup test
 	@tools/get-qemu
 	@tools/get-varlinkctl
+	@tools/get-clients
 	@tools/get-guest
 	@tools/get-guest bookworm
 	@tools/get-guest trixie

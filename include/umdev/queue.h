@@ -147,8 +147,9 @@ int umdev_queue_write(struct umdev_queue *q, struct iova to, const void *from, s
 /*
  * A request to a medium (media.h), memory held until its end.
  * 0: `done` follows, not from inside this call. 1: it ended, successfully, already; `done` is not
- * called. -EINVAL -EROFS as umdev_media_submit; -EFAULT: memory; -EBUSY: `requests` are in flight.
- * The tag is the driver's.
+ * called. -ENODEV -EINVAL -EROFS as umdev_media_submit; -EFAULT: memory; -ENOMEM: ours; -EBUSY:
+ * `requests` are in flight. The tag is the driver's. In start(RESUME) a medium that goes still
+ * takes what is in flight over the death.
  */
 int umdev_queue_submit(struct umdev_queue *q, unsigned medium, enum umdev_media_op op,
 		       uint64_t offset, uint64_t len, const struct umdev_seg *segs, unsigned n_segs,

@@ -18,6 +18,10 @@ enum umdev_bar_flags {
 	UMDEV_BAR_PREF = 1 << 2, /* prefetchable */
 	UMDEV_BAR_MMAP = 1 << 3, /* backed by a memfd that the client maps; see umdev_bar_mem().
 				  * Outside [mmap_offset, +mmap_size) accesses go to the hooks. */
+	UMDEV_BAR_DOORBELLS = 1 << 4, /* instead: [mmap_offset, +mmap_size) is the doorbell page of
+				       * the device's queues (queue.h). The client maps it when the
+				       * parameter `doorbells` is "mapped"; accesses that come as
+				       * messages go to the hooks all the same. */
 };
 
 struct umdev_bar {
@@ -44,6 +48,10 @@ struct umdev_pci {
 };
 
 #define UMDEV_MSIX_MAX 256
+
+/* Choices of the parameter `doorbells`. */
+#define UMDEV_DOORBELLS_MAPPED "mapped"
+#define UMDEV_DOORBELLS_TRAPPED "trapped"
 
 /*
  * Interrupts. May be called from any hook. The event reaches the guest after the hook's changes

@@ -10,6 +10,7 @@
 #include "base/str.h"
 #include "cli/client.h"
 #include "cli/namespace.h"
+#include "cli/uevents.h"
 
 /* As env(1), sh(1) and others have it. */
 enum { EXIT_CANNOT_RUN = 126, EXIT_NO_COMMAND = 127 };
@@ -67,7 +68,7 @@ static int pass_roots(void)
 }
 
 /* 0 / -errno with text */
-static int prepare(const char *run_dir, const char *config_dir)
+static int prepare(const char *run_dir, const char *config_dir, bool network)
 {
 	_cleanup_free_ char *mdevctl = str_printf("%s/mdevctl.d", config_dir);
 	char cwd[PATH_MAX];
@@ -79,7 +80,7 @@ static int prepare(const char *run_dir, const char *config_dir)
 		strcpy(cwd, "/");
 	r = make_mdevctl_dirs(mdevctl);
 	if (r == 0)
-		r = namespace_enter();
+		r = namespace_enter(network);
 	if (r == 0)
 		r = namespace_merge_sys(run_dir);
 	if (r == 0)
@@ -95,6 +96,7 @@ static int prepare(const char *run_dir, const char *config_dir)
 enum cli_exit cmd_exec(struct cli *cli)
 {
 	_cleanup_free_ char *run_dir = NULL, *config_dir = NULL;
+	bool uevents = cli_option(cli, "uevents");
 	enum cli_exit status;
 	int r;
 
@@ -109,9 +111,13 @@ enum cli_exit cmd_exec(struct cli *cli)
 		return status;
 	r = path_root(PATH_CONFIG, &config_dir);
 	if (r == 0)
-		r = prepare(run_dir, config_dir);
+		r = prepare(run_dir, config_dir, uevents);
 	if (r < 0)
 		return cli_fail_errno(r);
+	if (uevents)
+		status = uevents_start();
+	if (status)
+		return status;
 	execvp(cli->args[0], cli->args);
 	r = errno;
 	cli_fail(CLI_FAILURE, "%s: %s", cli->args[0], strerror(r));

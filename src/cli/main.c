@@ -11,6 +11,12 @@
 
 static const struct cli_option no_options[] = { { NULL } };
 
+static const struct cli_option exec_options[] = {
+	{ "uevents", 'e', NULL,
+	  "in a network namespace of its own, where libudev hears of devices" },
+	{ NULL },
+};
+
 static const struct cli_option list_options[] = {
 	{ "output", 'o', "COLUMNS", "which columns, separated by commas; + before them adds" },
 	{ "defined", 'd', NULL, "definitions instead of devices" },
@@ -307,7 +313,7 @@ static const struct cli_command commands[] = {
 			"namespace, /sys shows the machine's own entries and umdev's, and "
 			"/etc/mdevctl.d is $UMDEV_CONFIG/mdevctl.d. The exit status is the "
 			"command's; 126 and 127: it could not be run, or was not found.",
-		.options = no_options,
+		.options = exec_options,
 		.min_args = 1,
 		.max_args = CLI_ANY_NUMBER,
 		.raw = true,

@@ -3,10 +3,13 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <net/if.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <umdev/cleanup.h>
@@ -66,17 +69,28 @@ static int map_ids(uid_t uid, gid_t gid)
 	return write_file("/proc/self/gid_map", text);
 }
 
-int namespace_enter(void)
+static int loopback_up(void)
 {
+	_cleanup_close_ int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct ifreq lo = { .ifr_name = "lo", .ifr_flags = IFF_UP };
+
+	if (fd < 0 || ioctl(fd, SIOCSIFFLAGS, &lo) < 0)
+		return err_set(-errno, "cannot set up the loopback device: %s", strerror(errno));
+	return 0;
+}
+
+int namespace_enter(bool network)
+{
+	int namespaces = CLONE_NEWNS | (network ? CLONE_NEWNET : 0);
 	uid_t uid = geteuid();
 	gid_t gid = getegid();
 	int r;
 
-	if (unshare(CLONE_NEWNS) < 0) {
+	if (unshare(namespaces) < 0) {
 		if (errno != EPERM)
 			return err_set(-errno, "cannot make a mount namespace: %s",
 				       strerror(errno));
-		if (unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0)
+		if (unshare(CLONE_NEWUSER | namespaces) < 0)
 			return err_set(-errno,
 				       "cannot make a user namespace: %s: allow it (sysctl "
 				       "user.max_user_namespaces, AppArmor) or run as root",
@@ -87,8 +101,11 @@ int namespace_enter(void)
 	}
 	/* Mounts of the machine still arrive here, ours stay here. */
 	if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
-		return fail("make private", "/");
-	return 0;
+		return errno == EINVAL ? err_set(-EINVAL,
+						 "/ is no mount point, as in a chroot: make it one "
+						 "(mount --bind DIR DIR) before the chroot")
+				       : fail("make private", "/");
+	return network ? loopback_up() : 0;
 }
 
 /* ---- small steps ---- */
@@ -98,7 +115,7 @@ static int make_dir(const char *path)
 	return mkdir(path, 0755) < 0 && errno != EEXIST ? fail("make", path) : 0;
 }
 
-static int bind(const char *from, const char *to)
+static int bind_dir(const char *from, const char *to)
 {
 	return mount(from, to, NULL, MS_BIND | MS_REC, NULL) < 0 ? fail("bind", to) : 0;
 }
@@ -148,7 +165,7 @@ static int place(const char *from, const char *to)
 			return fail("make", to);
 		close(fd);
 	}
-	return bind(from, to);
+	return bind_dir(from, to);
 }
 
 static void closedirp(DIR **dir)
@@ -243,7 +260,7 @@ int namespace_merge_sys(const char *run_dir)
 		return -ENOMEM;
 	r = make_dir(host);
 	if (r == 0)
-		r = bind("/sys", host);
+		r = bind_dir("/sys", host);
 	if (r == 0)
 		r = cover("/sys");
 	/* First come, first shown: the tree hides what the machine has of the same name. */
@@ -282,7 +299,7 @@ static int make_mdevctl_dir(const char *run_dir)
 		return -ENOMEM;
 	r = make_dir(host);
 	if (r == 0)
-		r = bind("/etc", host);
+		r = bind_dir("/etc", host);
 	if (r == 0)
 		r = cover("/etc");
 	if (r == 0)
@@ -304,5 +321,5 @@ int namespace_place_mdevctl(const char *run_dir, const char *dir)
 	if (access(MDEVCTL_DIR, F_OK) < 0)
 		r = make_mdevctl_dir(run_dir);
 	str_format(path, sizeof(path), "/proc/self/fd/%d", fd);
-	return r < 0 ? r : bind(path, MDEVCTL_DIR);
+	return r < 0 ? r : bind_dir(path, MDEVCTL_DIR);
 }

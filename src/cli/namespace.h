@@ -15,8 +15,11 @@
 #ifndef CLI_NAMESPACE_H
 #define CLI_NAMESPACE_H
 
-/* A mount namespace of our own; without CAP_SYS_ADMIN in a user namespace that maps only us. */
-int namespace_enter(void);
+#include <stdbool.h>
+
+/* A mount namespace of our own, and a network namespace that has only a loopback device when
+ * `network`; without CAP_SYS_ADMIN in a user namespace that maps only us. */
+int namespace_enter(bool network);
 
 /* /sys is the machine's and $UMDEV_RUN/sys. */
 int namespace_merge_sys(const char *run_dir);

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <umdev/queue.h>
 #include "base/log.h"
 #include "device/device.h"
 
@@ -20,9 +21,16 @@ static size_t requests_at(const struct umdev_device_type *type)
 	return (sizeof(struct device_half) + type->state_size + 15) & ~(size_t)15;
 }
 
-size_t device_half_size(const struct umdev_device_type *type)
+static size_t queues_at(const struct umdev_device_type *type)
 {
 	return requests_at(type) + type->media_requests * sizeof(struct device_request);
+}
+
+size_t device_half_size(const struct umdev_device_type *type)
+{
+	size_t n = queues_at(type) + (type->queues ? type->queues->max : 0);
+
+	return (n + 15) & ~(size_t)15;
 }
 
 size_t device_segs_size(const struct umdev_device_type *type)
@@ -33,6 +41,11 @@ size_t device_segs_size(const struct umdev_device_type *type)
 struct device_request *device_requests(const struct umdev_device *dev, struct device_half *half)
 {
 	return (struct device_request *)((uint8_t *)half + requests_at(dev->type));
+}
+
+uint8_t *device_queue_states(const struct umdev_device *dev, struct device_half *half)
+{
+	return (uint8_t *)half + queues_at(dev->type);
 }
 
 int device_find_type(const struct umdev_device_driver *const *drivers, const char *driver,
@@ -258,6 +271,12 @@ void *umdev_state(struct umdev_device *dev)
 void *umdev_priv(struct umdev_device *dev)
 {
 	return dev->priv;
+}
+
+void umdev_work_soon(struct umdev_device *dev)
+{
+	assert(dev->type->ops->work);
+	dev->half->work = 1;
 }
 
 const struct umdev_value *umdev_param(const struct umdev_device *dev, const char *name)

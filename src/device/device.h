@@ -35,11 +35,12 @@ struct device_request {
 	uint8_t dropped; /* a reset came: its end will interest nobody */
 };
 
-/* Copied with every transaction. The driver's state_size bytes follow it, 16-byte aligned, and
- * then the type's media_requests. */
+/* Copied with every transaction. The driver's state_size bytes follow it, 16-byte aligned, then the
+ * type's media_requests, then one byte for each of its queues (queue/internal.h). */
 struct device_half {
 	uint64_t in_tail[UMDEV_MAX_STREAMS];  /* bytes the device took from each stream */
 	uint64_t out_head[UMDEV_MAX_STREAMS]; /* bytes the device gave to each stream */
+	uint32_t work;                        /* 1: umdev_work_soon was called */
 	_Alignas(16) uint8_t state[];
 };
 
@@ -70,6 +71,9 @@ struct device_medium {
 struct vfio_server;
 struct media;
 struct media_engine;
+struct queue_group;
+struct queue_set;
+struct queue_shared;
 
 /* The devices of a worker, in the order of CONFIG, which is the same in every life. Owned by the
  * worker; the arrays are the presentation's to fill. */
@@ -101,6 +105,9 @@ struct umdev_device {
 	struct media *media; /* of this life, made by the presentation; NULL: none */
 	/* A request to a medium that leaves has ended. By the worker. */
 	void (*medium_leaves)(struct umdev_device *dev);
+	struct queue_shared *queue_shared; /* state memory (queue/queue.h); NULL: no queues */
+	struct queue_group *queue_group;   /* of the worker, borrowed; NULL: none */
+	struct queue_set *queues;          /* of this life, made by the presentation; NULL: none */
 	int io_fd; /* /proc/self/io for the streams' journal, or -1; borrowed */
 	/* The half that hooks work on: the spare one during a transaction, else the current one.
 	 * Set by the presentation. */
@@ -115,6 +122,7 @@ struct umdev_device {
 size_t device_half_size(const struct umdev_device_type *type);
 /* Bytes of state memory for the segments of a type's requests. */
 size_t device_segs_size(const struct umdev_device_type *type);
+uint8_t *device_queue_states(const struct umdev_device *dev, struct device_half *half);
 struct device_request *device_requests(const struct umdev_device *dev, struct device_half *half);
 /* Looks up driver and type in the table of device halves (NULL-terminated). -ENOENT; -EPROTO:
  * other ABI. */

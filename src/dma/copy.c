@@ -106,49 +106,64 @@ int dma_resolve(struct dma_table *t, struct iova iova, size_t len, unsigned prot
 	return dma_view_resolve(t->index, iova, len, prot, ret, max);
 }
 
-int dma_check(struct dma_table *t, struct iova iova, size_t len, unsigned prot)
+static int view_check(const struct dma_view *v, struct iova iova, size_t len, unsigned prot)
 {
 	struct walk w;
 	struct dma_seg seg;
-	int r = walk_start(&w, t->index, iova, len, prot);
+	int r = walk_start(&w, v, iova, len, prot);
 
 	while (r == 0 && w.left)
 		r = walk_next(&w, &seg);
 	return r;
 }
 
-int dma_copy_from(struct dma_table *t, struct iova from, void *to, size_t len)
+int dma_check(struct dma_table *t, struct iova iova, size_t len, unsigned prot)
+{
+	return view_check(t->index, iova, len, prot);
+}
+
+int dma_view_copy_from(const struct dma_view *v, struct iova from, void *to, size_t len)
 {
 	struct walk w;
 	struct dma_seg seg;
 	uint8_t *at = to;
-	int r = dma_check(t, from, len, DMA_READ);
+	int r = view_check(v, from, len, DMA_READ);
 
 	if (r == 0)
-		r = walk_start(&w, t->index, from, len, DMA_READ);
+		r = walk_start(&w, v, from, len, DMA_READ);
 	while (r == 0 && w.left) {
 		r = walk_next(&w, &seg);
 		if (r == 0)
-			r = guard_copy(at, seg.hva, seg.len);
+			r = dma_guard_copy(at, seg.hva, seg.len);
 		at += seg.len;
 	}
 	return r;
 }
 
-int dma_copy_to(struct dma_table *t, struct iova to, const void *from, size_t len)
+int dma_view_copy_to(const struct dma_view *v, struct iova to, const void *from, size_t len)
 {
 	struct walk w;
 	struct dma_seg seg;
 	const uint8_t *at = from;
-	int r = dma_check(t, to, len, DMA_WRITE);
+	int r = view_check(v, to, len, DMA_WRITE);
 
 	if (r == 0)
-		r = walk_start(&w, t->index, to, len, DMA_WRITE);
+		r = walk_start(&w, v, to, len, DMA_WRITE);
 	while (r == 0 && w.left) {
 		r = walk_next(&w, &seg);
 		if (r == 0)
-			r = guard_copy(seg.hva, at, seg.len);
+			r = dma_guard_copy(seg.hva, at, seg.len);
 		at += seg.len;
 	}
 	return r;
+}
+
+int dma_copy_from(struct dma_table *t, struct iova from, void *to, size_t len)
+{
+	return dma_view_copy_from(t->index, from, to, len);
+}
+
+int dma_copy_to(struct dma_table *t, struct iova to, const void *from, size_t len)
+{
+	return dma_view_copy_to(t->index, to, from, len);
 }

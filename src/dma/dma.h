@@ -184,6 +184,12 @@ void dma_view_leave(struct dma_table *t, struct dma_reader *r);
 int dma_view_resolve(const struct dma_view *v, struct iova iova, size_t len, unsigned prot,
 		     struct dma_seg *ret, unsigned max);
 
+int dma_view_copy_from(const struct dma_view *v, struct iova from, void *to, size_t len);
+int dma_view_copy_to(const struct dma_view *v, struct iova to, const void *from, size_t len);
+uint64_t dma_view_generation(const struct dma_view *v);
+/* For the control thread, which needs no reader: the table as it is. Valid until a change. */
+const struct dma_view *dma_view_now(const struct dma_table *t);
+
 /* A request in flight holds memory of [iova, iova+len), len > 0. Embedded in the request. */
 struct dma_pin {
 	uint64_t iova, len;
@@ -219,8 +225,15 @@ void dma_quiesce_cancel(struct dma_quiesce *q); /* may repeat */
 
 /* ---- SIGBUS ---- */
 
-/* Installs the handler, once per worker. A SIGBUS inside dma_copy_* ends that copy with -EFAULT;
- * anywhere else the process dies of it, as without a handler. 0 or -errno. */
+/* Installs the handler, once per worker. A SIGBUS inside dma_copy_*, dma_view_copy_* and
+ * dma_guard_* ends that access with -EFAULT, in whatever thread; anywhere else the process dies of
+ * it, as without a handler. 0 or -errno. */
 int dma_guard_init(void);
+int dma_guard_copy(void *to, const void *from, size_t len); /* 0 / -EFAULT */
+/* One aligned word in one access; loads acquire, stores release. */
+int dma_guard_load16(const void *from, uint16_t *ret);
+int dma_guard_load32(const void *from, uint32_t *ret);
+int dma_guard_store16(void *to, uint16_t value);
+int dma_guard_store32(void *to, uint32_t value);
 
 #endif

@@ -31,16 +31,41 @@ static void on_sigbus(int signal_number, siginfo_t *info, void *context)
 	raise(signal_number);
 }
 
-int guard_copy(void *to, const void *from, size_t len)
+#define GUARDED(access)                                \
+	do {                                           \
+		if (sigsetjmp(guard.env, 0))           \
+			return -EFAULT;                \
+		guard.armed = 1;                       \
+		__asm__ __volatile__("" ::: "memory"); \
+		access;                                \
+		__asm__ __volatile__("" ::: "memory"); \
+		guard.armed = 0;                       \
+		return 0;                              \
+	} while (0)
+
+int dma_guard_copy(void *to, const void *from, size_t len)
 {
-	if (sigsetjmp(guard.env, 0))
-		return -EFAULT;
-	guard.armed = 1;
-	__asm__ __volatile__("" ::: "memory");
-	memcpy(to, from, len);
-	__asm__ __volatile__("" ::: "memory");
-	guard.armed = 0;
-	return 0;
+	GUARDED(memcpy(to, from, len));
+}
+
+int dma_guard_load16(const void *from, uint16_t *ret)
+{
+	GUARDED(*ret = __atomic_load_n((const uint16_t *)from, __ATOMIC_ACQUIRE));
+}
+
+int dma_guard_load32(const void *from, uint32_t *ret)
+{
+	GUARDED(*ret = __atomic_load_n((const uint32_t *)from, __ATOMIC_ACQUIRE));
+}
+
+int dma_guard_store16(void *to, uint16_t value)
+{
+	GUARDED(__atomic_store_n((uint16_t *)to, value, __ATOMIC_RELEASE));
+}
+
+int dma_guard_store32(void *to, uint32_t value)
+{
+	GUARDED(__atomic_store_n((uint32_t *)to, value, __ATOMIC_RELEASE));
 }
 
 int dma_guard_init(void)

@@ -58,7 +58,8 @@ struct dma_ref {
 /* The table's own index, and each published copy of it. */
 struct dma_view {
 	struct dma_retired retired;
-	unsigned n, size; /* references in use, allocated */
+	uint64_t generation; /* of the table as it shows it */
+	unsigned n, size;    /* references in use, allocated */
 	unsigned n_windows;
 	struct dma_window window[DMA_MAX_WINDOWS];
 	struct dma_ref ref[];
@@ -82,7 +83,6 @@ struct dma_table {
 	unsigned used_hint;                      /* no free slot in a word below this one */
 	int n_files;                             /* places of shared->files in use or used */
 	uint32_t n_maps;
-	uint64_t generation;
 	bool unswept;               /* rebuilt: files without maps may be left from a death */
 	struct charge mapped;       /* bytes of all mappings, the staged and the retired included */
 	struct dma_mapping *staged; /* made by a prepare, for the apply that follows it */
@@ -153,9 +153,6 @@ void file_get(struct dma_table *t, const struct dma_entry *e); /* one more entry
 void file_put(struct dma_table *t, const struct dma_entry *e); /* the last one closes it */
 /* Closes a file that has no entry. */
 void file_close(struct dma_table *t, int file);
-
-/* guard.c */
-int guard_copy(void *to, const void *from, size_t len); /* 0 / -EFAULT */
 
 /* view.c */
 int views_init(struct dma_table *t);

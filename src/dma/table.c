@@ -325,7 +325,7 @@ static int apply_map(struct dma_table *t, const struct dma_record *record)
 	index_insert(t, &entry);
 	file_get(t, &entry);
 	t->n_maps++;
-	t->generation++;
+	t->index->generation++;
 	return r;
 }
 
@@ -361,12 +361,12 @@ int dma_apply(struct dma_table *t, const struct dma_record *record)
 		if (!size || !range_is_sane(iova, size))
 			return -EUCLEAN;
 		index_remove(t, iova, iova + (size - 1), entry_gone);
-		t->generation++;
+		t->index->generation++;
 		break;
 	case DMA_OP_UNMAP_ALL:
 		index_remove(t, 0, UINT64_MAX, entry_gone);
 		t->shared->n_slots = 0;
-		t->generation++;
+		t->index->generation++;
 		break;
 	default:
 		return -EUCLEAN;
@@ -534,6 +534,8 @@ int dma_table_new(struct dma_shared *shared, bool resume, struct dma_table **ret
 	}
 	t->index = view_new(DMA_MAX_CHUNKS);
 	r = t->index ? index_reserve(t) : -ENOMEM;
+	if (r == 0)
+		t->index->generation = 1; /* 0 is what a cache that knows nothing compares */
 	if (r == 0 && resume)
 		r = table_rebuild(t);
 	else if (r == 0)
@@ -564,7 +566,17 @@ bool dma_overlaps(const struct dma_table *t, uint64_t iova, uint64_t size)
 	return size && range_is_sane(iova, size) && index_overlaps(t->index, iova, size);
 }
 
+const struct dma_view *dma_view_now(const struct dma_table *t)
+{
+	return t->index;
+}
+
+uint64_t dma_view_generation(const struct dma_view *v)
+{
+	return v->generation;
+}
+
 uint64_t dma_generation(const struct dma_table *t)
 {
-	return t->generation;
+	return t->index->generation;
 }

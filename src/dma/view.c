@@ -134,6 +134,7 @@ void views_publish(struct dma_table *t)
 
 		assert(view && view->size >= t->index->n);
 		t->spare_view = NULL;
+		view->generation = t->index->generation;
 		view->n = t->index->n;
 		memcpy(view->ref, t->index->ref, view->n * sizeof(view->ref[0]));
 		view->n_windows = t->index->n_windows;
@@ -156,7 +157,7 @@ int dma_set_windows(struct dma_table *t, const struct dma_window *windows, unsig
 	if (n)
 		memcpy(t->index->window, windows, t->index->n_windows * sizeof(*windows));
 	t->changed = true;
-	t->generation++;
+	t->index->generation++;
 	views_publish(t);
 	return 0;
 }

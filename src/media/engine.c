@@ -6,8 +6,8 @@
  * at the end of the round, and their ends are told one by one from the loop.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
-#include <sys/uio.h>
 #include <umdev/cleanup.h>
 #include <unistd.h>
 #include "base/log.h"
@@ -20,16 +20,52 @@
 struct media_engine {
 	struct loop *loop;
 	struct media_ring *ring; /* owned; NULL: none here */
-	int tomb;                /* of our ring; owned until the state names it */
+	struct media_ring *more[MEDIA_RINGS_MAX];
+	unsigned n_more;
+	int tomb; /* of our rings; owned until the state names it */
 	bool open, stalled;
 	struct fence fence;
 	struct loop_fd ring_source;
 	struct loop_defer work;
 	struct list_node media;
+	struct list_node watchers;     /* struct media_watcher */
 	struct list_node queue, ended; /* struct media_io */
 };
 
-int media_engine_new(struct media_engine **ret)
+/* All of them register the write end of one pipe, and nothing else keeps it. */
+static int make_rings(struct media_engine *e, unsigned n_more)
+{
+	_cleanup_close_ int tomb = -1, write_end = -1;
+	int fds[2], r;
+
+	if (pipe2(fds, O_CLOEXEC) < 0)
+		return -errno;
+	tomb = fds[0];
+	write_end = fds[1];
+	/* A keeper that goes on as another program needs it. */
+	if (fcntl(tomb, F_SETFD, 0) < 0)
+		return -errno;
+	r = ring_new(&e->ring, write_end, RING_OF_MAKER);
+	while (r >= 0 && e->n_more < n_more) {
+		r = ring_new(&e->more[e->n_more], write_end, RING_OF_OTHER_THREAD);
+		e->n_more += r >= 0;
+	}
+	if (r >= 0)
+		e->tomb = take_fd(&tomb);
+	return r;
+}
+
+void media_engine_trim(struct media_engine *e, bool own, unsigned n_more)
+{
+	while (e->n_more > n_more)
+		ring_free(e->more[--e->n_more]);
+	if (own)
+		return;
+	ring_free(e->ring);
+	e->ring = NULL;
+}
+
+int media_engine_new(struct media_engine **ret, unsigned n_more)
 {
 	struct media_engine *e = calloc(1, sizeof(*e));
 	int r;
@@ -39,13 +75,21 @@ int media_engine_new(struct media_engine **ret)
 	e->tomb = -1;
 	e->ring_source = (struct loop_fd)LOOP_FD_INIT;
 	list_init(&e->media);
+	list_init(&e->watchers);
 	list_init(&e->queue);
 	list_init(&e->ended);
-	r = ring_new(&e->ring, &e->tomb);
-	if (r < 0)
+	r = make_rings(e, n_more);
+	if (r < 0) {
 		log_debug("no io_uring (%d): media are read and written synchronously", r);
+		media_engine_trim(e, false, 0);
+	}
 	*ret = e;
 	return 0;
+}
+
+struct media_ring *media_engine_ring(const struct media_engine *e, unsigned index)
+{
+	return index < e->n_more ? e->more[index] : NULL;
 }
 
 bool media_engine_is_open(const struct media_engine *e)
@@ -62,51 +106,14 @@ bool media_engine_has_ring(const struct media_engine *e)
 
 static void work_soon(struct media_engine *e);
 
-static int carry_out(const struct media_io *io)
-{
-	const struct iovec *iov = io->iov + io->first;
-	int n = (int)(io->n_iov - io->first), fd = io->medium->fd;
-	ssize_t r = 0;
-
-	if (io->medium->null)
-		return 0;
-	if (io->op == UMDEV_MEDIA_READ)
-		r = preadv(fd, iov, n, io->at);
-	else if (io->op == UMDEV_MEDIA_WRITE)
-		r = pwritev(fd, iov, n, io->at);
-	else
-		r = fdatasync(fd);
-	return r < 0 ? -errno : (int)r;
-}
-
-/* What a call or the ring said about a request: bytes moved or -errno. */
 static void take_result(struct media_engine *e, struct media_io *io, int result)
 {
-	uint64_t n;
+	int r = media_call_take(&io->call, result);
 
-	if (result == -ECANCELED) /* by no one: the ring got no thread that could wait for it */
-		result = carry_out(io);
-	if (io->medium->null && result >= 0)
-		result = (int)io->left;
-	if (result == -EINTR || result == -EAGAIN) {
+	if (r > 0)
 		engine_queue(e, io);
-		return;
-	}
-	if (result < 0 || (uint64_t)result >= io->left) {
-		engine_end(e, io, result < 0 ? result : 0);
-		return;
-	}
-	if (result == 0) { /* the file is shorter than its medium */
-		engine_end(e, io, -EIO);
-		return;
-	}
-	io->at += result;
-	io->left -= result;
-	for (n = result; n >= io->iov[io->first].iov_len; io->first++)
-		n -= io->iov[io->first].iov_len;
-	io->iov[io->first].iov_base = (uint8_t *)io->iov[io->first].iov_base + n;
-	io->iov[io->first].iov_len -= n;
-	engine_queue(e, io);
+	else
+		engine_end(e, io, r);
 }
 
 static void start_queued(struct media_engine *e)
@@ -117,12 +124,12 @@ static void start_queued(struct media_engine *e)
 	while ((io = list_first(&e->queue, struct media_io, node))) {
 		if (!e->ring && !budget--)
 			break;
-		if (e->ring && !ring_prepare(e->ring, io))
+		if (e->ring && !ring_prepare(e->ring, &io->call, io))
 			break;
 		list_remove(&io->node);
 		io->state = MEDIA_IO_STARTED;
 		if (!e->ring)
-			take_result(e, io, carry_out(io));
+			take_result(e, io, media_call_now(&io->call));
 	}
 	if (e->ring)
 		ring_submit(e->ring);
@@ -179,6 +186,16 @@ void engine_end(struct media_engine *e, struct media_io *io, int status)
 	work_soon(e);
 }
 
+void media_engine_watch(struct media_engine *e, struct media_watcher *w)
+{
+	list_append(&e->watchers, &w->node);
+}
+
+void media_engine_unwatch(struct media_watcher *w)
+{
+	list_remove(&w->node);
+}
+
 void engine_add(struct media_engine *e, struct media *m)
 {
 	list_append(&e->media, &m->node);
@@ -193,6 +210,7 @@ void engine_remove(struct media *m)
 
 static void set_stalled(struct media_engine *e, bool stalled)
 {
+	struct media_watcher *w;
 	struct media *m;
 
 	if (e->stalled == stalled)
@@ -200,18 +218,30 @@ static void set_stalled(struct media_engine *e, bool stalled)
 	e->stalled = stalled;
 	list_for_each(m, &e->media, node)
 		m->host->stalled(m->dev, stalled);
+	list_for_each(w, &e->watchers, node)
+		w->stalled(w, stalled);
 }
 
-/* From here on our ring may have requests. The tombstone that is replaced is closed by us, or by a
+/* The ring whose completions tell that nothing of this life is under way, or NULL: more than one.
+ */
+static const struct media_ring *only_ring(const struct media_engine *e)
+{
+	if (e->ring)
+		return e->n_more ? NULL : e->ring;
+	return e->n_more == 1 ? e->more[0] : NULL;
+}
+
+/* From here on our rings may have requests. The tombstone that is replaced is closed by us, or by a
  * successor as a descriptor that nothing names; the ring is named when its tombstone is. */
 static void name_ours(struct media_engine *e)
 {
 	struct media_fence *state = e->fence.state;
+	const struct media_ring *ring = only_ring(e);
 	int old = state->tomb;
 
 	__atomic_store_n(&state->tomb, take_fd(&e->tomb), __ATOMIC_RELEASE);
-	if (e->ring)
-		__atomic_store_n(&state->ring, ring_fd(e->ring), __ATOMIC_RELEASE);
+	if (ring)
+		__atomic_store_n(&state->ring, ring_fd(ring), __ATOMIC_RELEASE);
 	if (old >= 0)
 		close(old);
 }
@@ -220,6 +250,7 @@ static void name_ours(struct media_engine *e)
 static void on_passed(struct fence *f)
 {
 	struct media_engine *e = container_of(f, struct media_engine, fence);
+	struct media_watcher *w;
 	struct media *m;
 
 	name_ours(e);
@@ -227,6 +258,8 @@ static void on_passed(struct fence *f)
 	set_stalled(e, false);
 	list_for_each(m, &e->media, node)
 		media_open(m);
+	list_for_each(w, &e->watchers, node)
+		w->open(w);
 }
 
 static void on_stalled(struct fence *f)
@@ -244,7 +277,9 @@ int media_engine_start(struct media_engine *e, struct loop *loop, struct media_f
 	e->fence.stalled = on_stalled;
 	if (e->ring)
 		r = loop_add(loop, &e->ring_source, ring_fd(e->ring), EPOLLIN, on_ring);
-	return r < 0 ? r : fence_wait(&e->fence, loop, fence, e->ring);
+	return r < 0 ? r
+		     : fence_wait(&e->fence, loop, fence,
+				  e->ring ? e->ring : media_engine_ring(e, 0));
 }
 
 void media_engine_free(struct media_engine *e)
@@ -254,7 +289,7 @@ void media_engine_free(struct media_engine *e)
 	loop_remove(&e->ring_source);
 	fence_end(&e->fence);
 	loop_defer_cancel(&e->work);
-	ring_free(e->ring);
+	media_engine_trim(e, false, 0);
 	if (e->tomb >= 0)
 		close(e->tomb);
 	free(e);
@@ -264,6 +299,8 @@ void media_engine_each_fd(const struct media_engine *e, void (*fn)(void *, int),
 {
 	if (e && e->ring)
 		fn(arg, ring_fd(e->ring));
+	for (unsigned i = 0; e && i < e->n_more; i++)
+		fn(arg, ring_fd(e->more[i]));
 	if (e && e->tomb >= 0)
 		fn(arg, e->tomb);
 }

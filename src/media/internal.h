@@ -2,11 +2,9 @@
 #ifndef MEDIA_INTERNAL_H
 #define MEDIA_INTERNAL_H
 
-#include <sys/uio.h>
 #include "base/list.h"
+#include "media/call.h"
 #include "media/media.h"
-
-struct media_ring;
 
 /* A segment may cross maps. */
 #define MEDIA_IOVS (2 * UMDEV_MEDIA_SEGS)
@@ -26,10 +24,7 @@ struct media_io {
 	enum media_io_state state;
 	unsigned index; /* of the struct device_request */
 	int status;     /* ENDED */
-	enum umdev_media_op op;
-	const struct device_medium *medium;
-	uint64_t at, left;     /* what is left to be moved, and where in the file ... */
-	unsigned first, n_iov; /* ... iov[first .. n_iov) */
+	struct media_call call;
 	struct iovec iov[MEDIA_IOVS];
 	unsigned n_pins;
 	struct dma_pin pin[UMDEV_MEDIA_SEGS];
@@ -74,17 +69,11 @@ int fence_wait(struct fence *f, struct loop *loop, struct media_fence *state,
 	       const struct media_ring *like);
 void fence_end(struct fence *f); /* may repeat */
 
-/* ring.c */
-/* *ret_tomb: read end of its tombstone. -errno: no io_uring here. */
-int ring_new(struct media_ring **ret, int *ret_tomb);
-void ring_free(struct media_ring *r); /* NULL: no-op; waits for what is in flight */
-int ring_fd(const struct media_ring *r);
-/* False: full, ring_submit first. */
-bool ring_prepare(struct media_ring *r, struct media_io *io);
-void ring_submit(struct media_ring *r);
-/* One that ended and its result, or NULL. */
-struct media_io *ring_take(struct media_ring *r, int *ret_result);
+/* call.c */
+struct io_uring_sqe;
+void call_prepare(const struct media_call *call, struct io_uring_sqe *sqe);
 
+/* ring.c */
 /* The counters of a ring that a dead life left. like: one of ours. NULL: cannot be seen. */
 struct ring_left;
 struct ring_left *ring_left_map(const struct media_ring *like, int fd);

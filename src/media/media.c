@@ -142,17 +142,18 @@ static void unpin(struct media_io *io)
 static int resolve(struct media_io *io, const struct device_request *r,
 		   const struct umdev_seg *segs)
 {
+	struct media_call *call = &io->call;
 	unsigned prot = r->op == UMDEV_MEDIA_READ ? DMA_WRITE : DMA_READ;
 	struct dma_seg host[MEDIA_IOVS];
 
 	for (unsigned i = 0; i < r->n_segs; i++) {
 		int n = dma_resolve(io->media->dma, segs[i].addr, segs[i].len, prot, host,
-				    MEDIA_IOVS - io->n_iov);
+				    MEDIA_IOVS - call->n_iov);
 
 		if (n < 0)
 			return n;
 		for (int k = 0; k < n; k++)
-			io->iov[io->n_iov++] = (struct iovec){ host[k].hva, host[k].len };
+			io->iov[call->n_iov++] = (struct iovec){ host[k].hva, host[k].len };
 	}
 	return 0;
 }
@@ -165,11 +166,12 @@ static void start(struct media_io *io)
 	int64_t len = judge(dev, r, segs);
 	int error;
 
-	io->op = r->op;
-	io->medium = &dev->media_list[r->medium];
-	io->at = io->medium->offset + r->offset;
-	io->left = len > 0 ? len : 0;
-	io->first = io->n_iov = 0;
+	io->call = (struct media_call){ .op = r->op,
+					.medium = &dev->media_list[r->medium],
+					.left = len > 0 ? len : 0,
+					.iov = io->iov };
+	io->call.at = io->call.medium->offset + r->offset;
+	media_call_init(&io->call);
 	error = r->dropped ? -ECANCELED : resolve(io, r, segs);
 	if (error < 0)
 		engine_end(dev->engine, io, error);
@@ -199,7 +201,7 @@ void media_kick(struct umdev_device *dev)
 		list_remove(&ended->node);
 		unpin(ended);
 		ended->state = MEDIA_IO_FREE;
-		if (ended->medium && ended->medium->leaves)
+		if (ended->call.medium && ended->call.medium->leaves)
 			dev->medium_leaves(dev);
 	}
 	if (!dev->media->asked)

@@ -47,8 +47,15 @@ struct media_fence {
 		-1, -1   \
 	}
 
-/* 0 or -ENOMEM. Makes the ring: before the sandbox. */
-int media_engine_new(struct media_engine **ret);
+/* 0 or -ENOMEM. Makes its ring and n_more for others (I/O queues), all with one tombstone: before
+ * the sandbox. */
+int media_engine_new(struct media_engine **ret, unsigned n_more);
+#define MEDIA_RINGS_MAX 9
+/* One of those for others, borrowed; NULL: no such ring, or no io_uring here. */
+struct media_ring *media_engine_ring(const struct media_engine *engine, unsigned index);
+/* Gives back all but the first n_more of those, and its own if there is no use for it. Before
+ * media_engine_start(): a life with a single ring is continued sooner (fence.c). */
+void media_engine_trim(struct media_engine *engine, bool own, unsigned n_more);
 /*
  * Once what nothing names is closed: waits for the fence, then submits. fence: inherited, or
  * MEDIA_FENCE_INIT. 0 or -errno.
@@ -60,6 +67,16 @@ bool media_engine_has_ring(const struct media_engine *engine);
 void media_engine_free(struct media_engine *engine);
 /* What this life opened for itself. NULL: no-op. */
 void media_engine_each_fd(const struct media_engine *engine, void (*fn)(void *, int), void *arg);
+
+/* Somebody else who has requests, and must not start them before the fence is passed. */
+struct media_watcher {
+	struct list_node node;
+	void (*open)(struct media_watcher *w); /* it is passed, once */
+	/* What a dead life left does not end; or it has, after all. */
+	void (*stalled)(struct media_watcher *w, bool stalled);
+};
+void media_engine_watch(struct media_engine *engine, struct media_watcher *w);
+void media_engine_unwatch(struct media_watcher *w); /* may repeat */
 
 /* What a presentation does for media. */
 struct media_host {

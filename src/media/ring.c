@@ -1,17 +1,15 @@
 // SPDX-License-Identifier: MIT
 /*
- * The io_uring of a worker. Submissions do not pass the seccomp filter: so the ring is made
+ * An io_uring of a worker. Submissions do not pass the seccomp filter: so the ring is made
  * disabled, restricted for good to what a medium needs, and only then enabled.
  *
  * Nothing here may be submitted that completes more or less than once (fence.c counts).
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <liburing.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <umdev/cleanup.h>
 #include <unistd.h>
 #include "media/internal.h"
 
@@ -29,33 +27,18 @@ static const uint8_t allowed[] = {
 #define N_ALLOWED (sizeof(allowed) / sizeof(allowed[0]))
 
 /* No IORING_SETUP_DEFER_TASKRUN: its dying rings take longer to go. */
-static int init(struct io_uring *uring)
+static const unsigned wanted[] = {
+	[RING_OF_MAKER] = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN,
+	[RING_OF_OTHER_THREAD] = IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+};
+
+static int init(struct io_uring *uring, enum ring_use use)
 {
-	const unsigned wanted = IORING_SETUP_R_DISABLED | IORING_SETUP_SINGLE_ISSUER |
-				IORING_SETUP_COOP_TASKRUN;
-	int r = io_uring_queue_init(RING_ENTRIES, uring, wanted);
+	unsigned flags = IORING_SETUP_R_DISABLED;
+	int r = io_uring_queue_init(RING_ENTRIES, uring, flags | wanted[use]);
 
 	if (r == -EINVAL)
-		r = io_uring_queue_init(RING_ENTRIES, uring, IORING_SETUP_R_DISABLED);
-	return r;
-}
-
-/* Registers the tombstone, of which the ring then has the only write end. */
-static int bury(struct io_uring *uring, int *ret_tomb)
-{
-	_cleanup_close_ int tomb = -1, write_end = -1;
-	int fds[2], r;
-
-	if (pipe2(fds, O_CLOEXEC) < 0)
-		return -errno;
-	tomb = fds[0];
-	write_end = fds[1];
-	/* A keeper that goes on as another program needs it. */
-	if (fcntl(tomb, F_SETFD, 0) < 0)
-		return -errno;
-	r = io_uring_register_files(uring, &write_end, 1);
-	if (r >= 0)
-		*ret_tomb = take_fd(&tomb);
+		r = io_uring_queue_init(RING_ENTRIES, uring, flags);
 	return r;
 }
 
@@ -79,29 +62,26 @@ static int restrict_and_enable(struct io_uring *uring)
 	return 0;
 }
 
-int ring_new(struct media_ring **ret, int *ret_tomb)
+int ring_new(struct media_ring **ret, int tombstone, enum ring_use use)
 {
 	struct media_ring *ring = calloc(1, sizeof(*ring));
-	int r, tomb = -1;
+	int r;
 
 	if (!ring)
 		return -ENOMEM;
-	r = init(&ring->uring);
+	r = init(&ring->uring, use);
 	if (r < 0) {
 		free(ring);
 		return r;
 	}
-	r = bury(&ring->uring, &tomb);
+	r = io_uring_register_files(&ring->uring, &tombstone, 1);
 	if (r >= 0)
 		r = restrict_and_enable(&ring->uring);
 	if (r < 0) {
-		if (tomb >= 0)
-			close(tomb);
 		ring_free(ring);
 		return r;
 	}
 	*ret = ring;
-	*ret_tomb = tomb;
 	return 0;
 }
 
@@ -118,23 +98,14 @@ int ring_fd(const struct media_ring *r)
 	return r->uring.ring_fd;
 }
 
-bool ring_prepare(struct media_ring *r, struct media_io *io)
+bool ring_prepare(struct media_ring *r, const struct media_call *call, void *user)
 {
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&r->uring);
-	const struct iovec *iov = io->iov + io->first;
-	unsigned n = io->n_iov - io->first;
 
 	if (!sqe)
 		return false;
-	if (io->medium->null)
-		io_uring_prep_nop(sqe);
-	else if (io->op == UMDEV_MEDIA_READ)
-		io_uring_prep_readv(sqe, io->medium->fd, iov, n, io->at);
-	else if (io->op == UMDEV_MEDIA_WRITE)
-		io_uring_prep_writev(sqe, io->medium->fd, iov, n, io->at);
-	else
-		io_uring_prep_fsync(sqe, io->medium->fd, IORING_FSYNC_DATASYNC);
-	io_uring_sqe_set_data(sqe, io);
+	call_prepare(call, sqe);
+	io_uring_sqe_set_data(sqe, user);
 	return true;
 }
 
@@ -144,17 +115,17 @@ void ring_submit(struct media_ring *r)
 	io_uring_submit(&r->uring);
 }
 
-struct media_io *ring_take(struct media_ring *r, int *ret_result)
+void *ring_take(struct media_ring *r, int *ret_result)
 {
 	struct io_uring_cqe *cqe;
-	struct media_io *io;
+	void *user;
 
 	if (io_uring_peek_cqe(&r->uring, &cqe) < 0)
 		return NULL;
-	io = io_uring_cqe_get_data(cqe);
+	user = io_uring_cqe_get_data(cqe);
 	*ret_result = cqe->res;
 	io_uring_cqe_seen(&r->uring, cqe);
-	return io;
+	return user;
 }
 
 /* ---- of the dead ---- */

@@ -78,7 +78,7 @@ struct vfio_wait {
 /* Copied for every transaction. Followed by the MSI-X table and the device's half. */
 struct vfio_half {
 	_Alignas(16) struct conn_cursor cursor; /* what follows is aligned so, too */
-	uint32_t state;    /* enum vfio_state */
+	uint32_t state;                         /* enum vfio_state */
 	uint32_t faulty;   /* a poisoned request or a missed deadline, until the next open */
 	uint32_t reported; /* ops->closed is owed with reason `reported` - 1 */
 	uint32_t progress; /* bytes (MULTI: 8 per entry) of the write at the head that are done */
@@ -180,6 +180,10 @@ struct vfio_server {
 	unsigned next_peer; /* HIDING: whose table is waited for next ... */
 	bool is_asking;     /* ... and its answer may come before the question returns */
 	void (*hidden)(struct vfio_server *s, int status); /* HIDING: what then */
+	struct loop_defer work;                            /* ops->work is due */
+	bool irqs_changed;                                 /* eventfds, since irq_publish() */
+	unsigned irq_n, irq_first; /* what it told: vectors in use and the slot of the first */
+	bool irq_masked;
 };
 
 /* ---- state.c ---- */
@@ -191,7 +195,8 @@ void vfio_state_init(struct vfio_server *s, size_t size);
 int vfio_state_check(struct vfio_server *s, size_t size);         /* -EUCLEAN */
 size_t vfio_bar_bytes(const struct vfio_server *s, unsigned bar); /* whole pages */
 int vfio_bars_init(struct vfio_server *s, enum umdev_init how);
-void vfio_bars_close(struct vfio_server *s); /* a life that could not begin */
+void vfio_bars_close(struct vfio_server *s);           /* a life that could not begin */
+uint32_t *vfio_doorbells(const struct vfio_server *s); /* or NULL: in no BAR */
 /* Erases what an earlier connection left in memory that the next client will map. */
 int vfio_bars_clear(struct vfio_server *s);
 void vfio_msix_reset(struct vfio_server *s);
@@ -281,6 +286,7 @@ void irq_reset(struct vfio_server *s);
 uint64_t irq_pending_word(const struct vfio_server *s, unsigned vector);
 void irq_apply(struct vfio_server *s, struct vfio_irq_record *r); /* idempotent; erases it */
 void irq_signal(struct vfio_server *s);                           /* half->signal, outside */
+void irq_publish(struct vfio_server *s); /* which vector is which eventfd: to the queues */
 void irq_release_all(struct vfio_irq_record *r);
 /* For vfio_server_event(). */
 int irq_unmask(struct umdev_device *dev, void *arg);

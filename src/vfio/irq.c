@@ -289,6 +289,7 @@ void irq_apply(struct vfio_server *s, struct vfio_irq_record *r)
 {
 	if (r->op == VFIO_IRQ_OP_NONE)
 		return;
+	s->irqs_changed = true;
 	for (unsigned i = 0; i < r->count; i++) {
 		int32_t *at = &s->shared->irq_fd[r->first + i];
 		int32_t old = *at, fd = r->op == VFIO_IRQ_OP_ARM ? r->fd[i] : -1;
@@ -305,6 +306,31 @@ void irq_apply(struct vfio_server *s, struct vfio_irq_record *r)
 	}
 	ab_barrier();
 	r->op = VFIO_IRQ_OP_NONE;
+}
+
+/* A vector that a queue may signal by itself; -1: through half->pending, or not at all. */
+static int direct_fd(const struct vfio_server *s, unsigned vector)
+{
+	if (!s->irq_n || s->irq_masked)
+		return -1;
+	return s->shared->irq_fd[s->irq_first + vector % s->irq_n];
+}
+
+void irq_publish(struct vfio_server *s)
+{
+	const struct umdev_pci *pci = s->dev->type->pci;
+	unsigned first = 0, n = pci_msi_vectors(s, &first);
+	bool masked = pci_msi_is_masked(s);
+
+	if (!s->dev->queues ||
+	    (!s->irqs_changed && n == s->irq_n && first == s->irq_first && masked == s->irq_masked))
+		return;
+	s->irqs_changed = false;
+	s->irq_n = n;
+	s->irq_first = first;
+	s->irq_masked = masked;
+	for (unsigned v = 0; v < (pci->msix > pci->msi ? pci->msix : pci->msi); v++)
+		queues_set_vector(s->dev, v, direct_fd(s, v));
 }
 
 /* The client owns the counter and may have filled it: then it has its wake-up already. */

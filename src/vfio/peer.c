@@ -30,7 +30,8 @@ static void add_windows(const struct vfio_server *s, const uint8_t config[VFIO_C
 		const struct umdev_bar *bar = &s->dev->type->pci->bar[i];
 		struct dma_window *w = &ret->w[ret->n];
 
-		if (!s->bar_mem[i] || !pci_bar_is_decoded(&s->pci, config, i, &w->iova))
+		if (!(bar->flags & UMDEV_BAR_MMAP) || !s->bar_mem[i] ||
+		    !pci_bar_is_decoded(&s->pci, config, i, &w->iova))
 			continue;
 		w->iova += bar->mmap_offset;
 		w->size = bar->mmap_size ? bar->mmap_size : bar->size;

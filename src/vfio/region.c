@@ -35,6 +35,16 @@ static uint64_t mapped_size(const struct umdev_bar *bar)
 	return bar->mmap_size ? bar->mmap_size : bar->size;
 }
 
+/* What the client may map. */
+static uint64_t offered_size(const struct vfio_server *s, const struct umdev_bar *bar)
+{
+	const struct umdev_value *how = umdev_param(s->dev, "doorbells");
+
+	if (!(bar->flags & UMDEV_BAR_DOORBELLS))
+		return mapped_size(bar);
+	return how && !strcmp(how->text, UMDEV_DOORBELLS_MAPPED) ? bar->mmap_size : 0;
+}
+
 int vfio_get_region_info(struct vfio_server *s, struct vfio_request *rq)
 {
 	const struct umdev_bar *bar;
@@ -53,7 +63,7 @@ int vfio_get_region_info(struct vfio_server *s, struct vfio_request *rq)
 	if (i.size)
 		i.flags = VUSER_REGION_R | VUSER_REGION_W;
 	if (bar && i.size && s->half->client_fds)
-		mapped = mapped_size(bar);
+		mapped = offered_size(s, bar);
 	if (mapped)
 		i.flags |= VUSER_REGION_MMAP;
 	if (mapped && mapped < i.size) {

@@ -95,6 +95,35 @@ static void finish(struct vfio_server *s)
 	close_dropped(e);
 }
 
+static int run_work_hook(struct umdev_device *dev, void *arg)
+{
+	dev->half->work = 0;
+	dev->type->ops->work(dev);
+	return 0;
+}
+
+static void on_work(struct loop_defer *defer)
+{
+	struct vfio_server *s = container_of(defer, struct vfio_server, work);
+
+	if (vfio_device_half(s, s->half)->work)
+		vfio_server_event(s, run_work_hook, NULL);
+}
+
+/* What the commit asked for begins. */
+static void kick(struct vfio_server *s)
+{
+	device_streams_kick(s->dev);
+	media_kick(s->dev);
+	if (s->dev->half->work)
+		loop_defer(s->loop, &s->work, on_work);
+	if (!s->dev->queues)
+		return;
+	queues_allow_dma(s->dev, pci_is_bus_master(s));
+	irq_publish(s);
+	queues_kick(s->dev);
+}
+
 void vfio_commit(struct vfio_server *s)
 {
 	assert(s->in_transaction);
@@ -103,8 +132,7 @@ void vfio_commit(struct vfio_server *s)
 	finish(s);
 	if (s->config_written || s->bars == VFIO_BARS_HIDDEN)
 		peer_show(s);
-	device_streams_kick(s->dev);
-	media_kick(s->dev);
+	kick(s);
 }
 
 void vfio_reset(struct vfio_server *s, enum umdev_reset why)
@@ -115,6 +143,8 @@ void vfio_reset(struct vfio_server *s, enum umdev_reset why)
 	vfio_msix_reset(s);
 	message_reset(s);
 	media_reset(s->dev);
+	queues_reset(s->dev);
+	s->dev->half->work = 0;
 	s->dev->type->ops->reset(s->dev, why);
 }
 
@@ -197,6 +227,7 @@ static void closed(struct dma_quiesce *q, int status)
 	s->half->progress = 0;
 	s->half->state = VFIO_CLOSED;
 	vfio_commit(s);
+	queues_release(s->dev);
 	conn_close(&s->conn, &cursor);
 	report_closed(s);
 }
@@ -215,6 +246,7 @@ static void peers_are_gone(struct vfio_server *s, int status)
  * longer than ourselves. */
 static void try_to_close(struct vfio_server *s)
 {
+	queues_hold(s->dev, true);
 	peer_hide(s, peers_are_gone);
 }
 
@@ -282,6 +314,7 @@ void vfio_drain(struct vfio_server *s, uint64_t iova, uint64_t size)
 {
 	if (s->quiescing)
 		return;
+	queues_hold(s->dev, false);
 	s->quiescing = true;
 	dma_quiesce(s->dma, s->loop, &s->quiesce, iova, size, drained);
 }
@@ -335,6 +368,8 @@ static void serve(struct vfio_server *s)
 	} while (vfio_is_connected(s) && s->held && !s->half->wait.waiting && !s->quiescing &&
 		 conn_flush(&s->conn, &s->half->cursor) == 1);
 	s->serving = false;
+	if (vfio_is_connected(s) && !s->quiescing)
+		queues_release(s->dev);
 	if (s->half->state == VFIO_RUNNING)
 		loop_timer_cancel(&s->timer);
 	if (vfio_is_connected(s) && !s->held && !s->half->wait.waiting)
@@ -422,6 +457,20 @@ static void media_stalled(struct umdev_device *dev, bool stalled)
 		s->ops->faulty(dev, "");
 }
 
+static int run_for_queues(struct umdev_device *dev, int (*fn)(struct umdev_device *, void *),
+			  void *arg)
+{
+	return vfio_server_event(dev->vfio, fn, arg);
+}
+
+static void raise_for_queues(struct umdev_device *dev, unsigned vector)
+{
+	irq_raise(dev->vfio, vector);
+}
+
+static const struct queue_host queue_host = { .run = run_for_queues,
+					      .irq = raise_for_queues,
+					      .stalled = media_stalled };
 static const struct media_host media_host = {
 	.run = run_for_media,
 	.has_room = has_room,
@@ -531,8 +580,12 @@ static int life_init(struct vfio_server *s, enum umdev_init how, size_t size,
 	}
 	if (r >= 0)
 		r = media_attach(s->dev, s->dma, &media_host);
+	if (r >= 0)
+		r = queues_attach(s->dev, s->dma, &queue_host, how, vfio_doorbells(s));
 	if (r < 0)
 		return r;
+	queues_allow_dma(s->dev, pci_is_bus_master(s));
+	irq_publish(s);
 	r = device_streams_attach(s->dev, how, last);
 	return r < 0 ? r : init_device(s, how);
 }
@@ -573,6 +626,8 @@ void vfio_server_free(struct vfio_server *s)
 	stop_sources(s);
 	if (s->initialised && s->dev->type->ops->fini)
 		s->dev->type->ops->fini(s->dev);
+	loop_defer_cancel(&s->work);
+	queues_detach(s->dev);
 	media_detach(s->dev);
 	dma_table_free(s->dma);
 	for (unsigned i = 0; i < 6; i++) {
@@ -588,6 +643,8 @@ int vfio_server_resume(struct vfio_server *s, bool crashed)
 	int r;
 
 	finish(s);
+	if (s->dev->half->work)
+		loop_defer(s->loop, &s->work, on_work);
 	if (s->half->faulty)
 		s->ops->faulty(s->dev, VFIO_POISON_TEXT);
 	if (s->half->state == VFIO_CLOSED && s->half->reported)

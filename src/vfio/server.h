@@ -27,10 +27,11 @@
 #include "device/device.h"
 #include "dma/dma.h"
 #include "media/media.h"
+#include "queue/queue.h"
 
 #ifndef VFIO_LAYOUT
 #define VFIO_LAYOUT \
-	3 /* of all in vfio/internal.h that lies in state memory; raise on every change */
+	4 /* of all in vfio/internal.h that lies in state memory; raise on every change */
 #endif
 #define VFIO_MAX_FDS 16           /* per message; QEMU refuses to start with more */
 #define VFIO_MAX_DATA (64 * 1024) /* max_data_xfer_size that we offer */

@@ -89,7 +89,8 @@ static int bar_create(struct vfio_server *s, unsigned i)
 int vfio_bars_init(struct vfio_server *s, enum umdev_init how)
 {
 	for (unsigned i = 0; i < 6; i++) {
-		bool wanted = s->dev->type->pci->bar[i].flags & UMDEV_BAR_MMAP;
+		bool wanted = s->dev->type->pci->bar[i].flags &
+			      (UMDEV_BAR_MMAP | UMDEV_BAR_DOORBELLS);
 		int r = 0;
 
 		if (wanted)
@@ -100,6 +101,17 @@ int vfio_bars_init(struct vfio_server *s, enum umdev_init how)
 			return r;
 	}
 	return 0;
+}
+
+uint32_t *vfio_doorbells(const struct vfio_server *s)
+{
+	for (unsigned i = 0; i < 6; i++) {
+		const struct umdev_bar *bar = &s->dev->type->pci->bar[i];
+
+		if (bar->flags & UMDEV_BAR_DOORBELLS)
+			return (uint32_t *)((uint8_t *)s->bar_mem[i] + bar->mmap_offset);
+	}
+	return NULL;
 }
 
 void vfio_state_init(struct vfio_server *s, size_t size)

@@ -28,6 +28,7 @@ struct worker {
 	struct loop_defer serve, leaving;
 	struct loop_timer stop_deadline;
 	struct media_engine *engine; /* owned; NULL: no member needs it */
+	struct queue_group *queues;  /* owned; NULL: no member has I/O queues */
 	int io_fd;
 	char log_name[32];    /* says which group speaks */
 	bool goes_on;         /* what was owed by the life before this one is done */
@@ -98,7 +99,9 @@ int rendezvous_start(struct worker *w);
 /* media.c */
 /* Before the sandbox: a ring, unless it is known that nobody will need one. 0 / -errno. */
 int worker_media_init(struct worker *w);
-/* CONFIG is known: starts what the members need, or gives it up. 0 / -errno. */
+/* CONFIG is known: makes what the members' queues need, or gives it up. 0 / -errno. */
+int worker_queues_start(struct worker *w);
+/* The same for the engine, when what nothing names is closed. 0 / -errno. */
 int worker_media_start(struct worker *w);
 
 /* sweep.c: closes every descriptor that no state and nothing of this life names. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The devices of a group as CONFIG describes them, and where each one's state lies:
- * struct worker_member_shared and the presentation's part, both in whole pages, one member behind
- * the other. Sizes follow from the types alone, so a successor computes the same layout.
+ * struct worker_member_shared, the queues' and the presentation's part, in whole pages, one member
+ * behind the other. Sizes follow from the types alone, so a successor computes the same layout.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -93,6 +93,7 @@ static int find_types(struct worker *w, const struct mw_config *config)
 		m->dev.group_index = i;
 		w->group.members[i] = &m->dev;
 		w->members_size += whole_pages(sizeof(struct worker_member_shared)) +
+				   whole_pages(queue_shared_size(m->dev.type)) +
 				   whole_pages(m->presentation_size);
 	}
 	return 0;
@@ -118,6 +119,8 @@ static int map_members(struct worker *w, bool fresh)
 	for (unsigned i = 0; i < w->n_members; i++) {
 		w->members[i].shared = (struct worker_member_shared *)at;
 		at += whole_pages(sizeof(struct worker_member_shared));
+		w->members[i].dev.queue_shared = (struct queue_shared *)at;
+		at += whole_pages(queue_shared_size(w->members[i].dev.type));
 		w->members[i].presentation = at;
 		at += whole_pages(w->members[i].presentation_size);
 	}
@@ -150,6 +153,7 @@ static int add_all(struct member *m, const struct mw_member *from)
 	m->dev.io_fd = m->worker->io_fd;
 	m->dev.engine = m->worker->engine;
 	m->dev.medium_leaves = resource_leaves;
+	m->dev.queue_group = m->worker->queues;
 	for (unsigned i = 0; i < from->n_params && !error; i++) {
 		const struct worker_param *p = &m->shared->params[i];
 
@@ -214,6 +218,10 @@ int members_load(struct worker *w, const uint8_t *frame, size_t len, const int *
 
 int members_attach(struct worker *w, enum umdev_init how)
 {
+	int started = worker_queues_start(w);
+
+	if (started)
+		return err_set(started, "I/O queues: %s", strerror(-started));
 	for (unsigned i = 0; i < w->n_members; i++) {
 		struct member *m = &w->members[i];
 		int error = vfio_server_new(&m->dev, &w->loop, m->presentation,

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "media/media.h"
+#include "queue/queue.h"
 #include "worker/internal.h"
 
 #define FRAME_MAX 64
@@ -102,7 +103,7 @@ static int add(struct member *m, const struct mw_resource *res, int fd)
 
 	if (!slot)
 		return -ENOSPC;
-	if (res->flags & UMDEV_RES_MEDIUM && !m->dev.media)
+	if (res->flags & UMDEV_RES_MEDIUM && !m->dev.media && !m->dev.queues)
 		return -EOPNOTSUPP;
 	*slot = (struct worker_resource){
 		.fd = -1,
@@ -174,7 +175,8 @@ static void release_member(struct worker *w, struct member *m)
 		struct worker_resource *slot = &m->shared->resources[i];
 
 		if (slot->fd >= 0 && slot->leaves &&
-		    (!m->dev.media || media_is_idle(&m->dev, (unsigned)slot->medium)))
+		    (!m->dev.media || media_is_idle(&m->dev, (unsigned)slot->medium)) &&
+		    queues_medium_is_idle(&m->dev, (unsigned)slot->medium))
 			release(m, slot);
 	}
 	if (!w->half->res_del[m->index] || is_leaving(m))

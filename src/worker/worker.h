@@ -19,7 +19,8 @@
  * member, then CLOSED of each member without a client (it may never have heard of that).
  *
  * The state memory (fd 5), everything by offset, checked as untrusted input at each start:
- *   struct worker_shared | per member: struct worker_member_shared, the presentation's part
+ *   struct worker_shared | per member: struct worker_member_shared, its queues' part
+ *   (queue/queue.h), the presentation's part
  */
 #ifndef WORKER_WORKER_H
 #define WORKER_WORKER_H
@@ -36,7 +37,7 @@
 
 #define WORKER_MAGIC 0x756d6465762d7732ULL
 #ifndef WORKER_LAYOUT
-#define WORKER_LAYOUT 6 /* of all structs below and what they contain; raise on every change */
+#define WORKER_LAYOUT 7 /* of all structs below and what they contain; raise on every change */
 #endif
 
 /* Written by the worker as transactions; small, it is copied for each frame. */

@@ -6,8 +6,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import uuid
@@ -189,6 +191,69 @@ def exec_works_inside_exec() -> None:
         u = d.create("card0", "mtty-1")
         t.equal(inside(d, str(program("umdev")), "exec", "ls", "/sys/bus/mdev/devices").strip(), u,
                 "devices")
+
+
+# Listens as libudev does, runs a command, prints what it heard until the last line's event.
+LISTEN = """
+import json, socket, struct, subprocess, sys
+s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 15)
+s.bind((0, 2))
+s.settimeout(5)
+subprocess.run(["sh", "-ec", sys.argv[1]], check=True)
+while True:
+    m = s.recv(65536)
+    prefix, magic, size, at, n, subsystem = struct.unpack_from("=8s4sIIII", m)
+    assert prefix == b"libudev\\0" and magic == b"\\xfe\\xed\\xca\\xfe" and at == size == 40, m
+    pairs = m[at:at + n].decode().split("\\0")
+    assert len(m) == at + n and pairs.pop() == "", m
+    print(json.dumps([subsystem, pairs]))
+    if pairs[:2] == ["ACTION=remove", "DEVPATH=/devices/virtual/mtty/mtty"]:
+        break
+"""
+DEVICE = "a0000000-0000-4000-8000-000000000001"
+
+
+def recorded_uevents() -> list[list[str]]:
+    """What a kernel said of a parent and a device that came and went. MAJOR and MINOR are of a node
+    that we do not have; the parent that went in the record was another one."""
+    text = (t.ROOT / "tests/oracle/kernel-6.1-oracle-1.txt").read_text()
+    record = [[p for p in line.split("|")[1:] if not p.startswith(("MAJOR=", "MINOR=", "SEQNUM="))]
+              for line in re.findall(r"^UEVENT: (.*)\|$", text, re.M)]
+
+    def at(action: str, path: str) -> int:
+        return next(i for i, e in enumerate(record)
+                    if e[:2] == [f"ACTION={action}", f"DEVPATH=/devices/virtual/{path}"])
+
+    came, made = at("add", "mtty/mtty"), at("add", f"mtty/mtty/{DEVICE}")
+    removed, gone = at("remove", f"mtty/mtty/{DEVICE}/vfio-dev/vfio0"), at("remove", "mdpy/mdpy")
+    return [*record[came:came + 2], *record[made:made + 4], *record[removed:removed + 4],
+            *([x.replace("mdpy", "mtty") for x in e] for e in record[gone - 1:gone + 1])]
+
+
+@t.case
+def listeners_of_udev_hear_what_a_kernel_says() -> None:
+    """The first device of the record and its parent, event by event; not seen outside."""
+    with Daemon() as d, socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 15) as outside:
+        outside.bind((0, 2))
+        outside.setblocking(False)
+        umdev = program("umdev")
+        script = f"""{umdev} parent add mtty driver=mtty params=off
+            echo {DEVICE} > /sys/devices/virtual/mtty/mtty/mdev_supported_types/mtty-1/create
+            echo 1 > /sys/devices/virtual/mtty/mtty/{DEVICE}/remove
+            {umdev} parent remove mtty"""
+        p = subprocess.run([str(umdev), "exec", "-e", "--", sys.executable, "-c", LISTEN, script],
+                           env=d.env, text=True, capture_output=True, timeout=60, check=False)
+        t.equal(p.returncode, 0, f"status ({p.stderr})")
+        heard = [json.loads(line) for line in p.stdout.splitlines()]
+        t.equal([pairs[-1] for _, pairs in heard],
+                [f"SEQNUM={n}" for n in range(1, len(heard) + 1)], "sequence")
+        t.equal([pairs[:-1] for _, pairs in heard], recorded_uevents(), "events")
+        # What a listener's socket filter compares: MurmurHash2 of the subsystem's name.
+        t.equal({s for s, pairs in heard if "SUBSYSTEM=mdev" in pairs}, {0xc71152bb}, "hash")
+        try:
+            t.check(DEVICE.encode() not in outside.recv(65536), "the event is heard outside")
+        except BlockingIOError:
+            pass
 
 
 @t.case

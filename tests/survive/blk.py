@@ -21,6 +21,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from lib import t
 from lib.daemon import Daemon, worker_of
@@ -47,9 +48,12 @@ def content(block: int, generation: int) -> bytes:
 class Disk:
     """A client of a test-blk device, and what its blocks must hold."""
 
-    def __init__(self, daemon: Daemon, medium: str, size: int = DISK) -> None:
+    TYPE = "test-blk"
+
+    def __init__(self, daemon: Daemon, medium: str, size: int = DISK, *parameters: str) -> None:
         self.daemon = daemon
-        self.uuid = daemon.create("lab", "test-blk", f"size={size}", f"medium={medium}")
+        self.uuid = daemon.create("lab", self.TYPE, f"size={size}", f"medium={medium}",
+                                  *parameters)
         self.client = Client(daemon.socket(self.uuid))
         self.random = random.Random(7)
         self.rings, self.data = Ram(8192), Ram(DEPTH * SLOT)
@@ -76,10 +80,20 @@ class Disk:
         self.put(CQ, RINGS_IOVA + 4096, 8)
         self.put(ENTRIES, DEPTH)
         self.put(VECTOR, 0)
+        self.start_queue()
         self.tail = self.done = 0
         self.flying: dict[int, tuple[int, int, int, int]] = {}  # id: op, block, n, generation
         self.busy: set[int] = set()
         self.free = collections.deque(range(DEPTH))
+
+    def start_queue(self) -> None:
+        """It needs no more."""
+
+    def wait_fetched(self) -> None:
+        """A write of the tail fetches."""
+
+    def check_reset(self) -> None:
+        t.equal(self.get(DONE), 0, "requests that ended after a reset")
 
     def close(self) -> None:
         self.client.close()
@@ -187,11 +201,52 @@ class Disk:
         t.equal(self.get(ERROR), 0, "errors of the rings")
 
 
+class QueueDisk(Disk):
+    """The same of queue 1 of a test-queue device, which is served without a register access."""
+
+    TYPE = "test-queue"
+    QUEUE, STRIDE, DOORBELLS = 1, 0x40, 2
+    COMMAND, STATE, STOPS, EVENTS, WORKS = 0x30, 0x34, 0x38, 0x3c, 0x20
+    START, RESTART, DRAIN, DROP, WORK = 1, 2, 3, 4, 5
+
+    def get(self, register: int, size: int = 4) -> int:
+        return super().get(self.QUEUE * self.STRIDE + register, size)
+
+    def put(self, register: int, value: int, size: int = 4) -> None:
+        super().put(self.QUEUE * self.STRIDE + register, value, size)
+
+    def start_queue(self) -> None:
+        self.put(self.COMMAND, self.START)
+
+    def wait_fetched(self) -> None:
+        t.wait_for(lambda: self.get(HEAD) == self.tail % 2**32, 5, "the last entry to be fetched")
+
+    def check_reset(self) -> None:
+        t.equal(self.get(self.STATE), 0, "state of a queue after a reset")
+
+    def ring(self) -> None:
+        self.client.write(self.DOORBELLS, self.QUEUE * 4, (self.tail % 2**32).to_bytes(4, "little"))
+
+
+class Kind(NamedTuple):
+    """A device that all of this is asked of. Another driver joins with a row."""
+
+    name: str
+    make: type[Disk] = Disk
+    parameters: tuple[str, ...] = ()
+
+
+BLK = Kind("blk")
+QUEUE = Kind("queue", QueueDisk)
+KINDS = (BLK, QUEUE)
+
+
 @contextlib.contextmanager
-def disk(medium: str, size: int = DISK, user: int | None = None) -> Iterator[Disk]:
+def disk(medium: str, size: int = DISK, user: int | None = None, kind: Kind = BLK) \
+        -> Iterator[Disk]:
     with Daemon(user=user) as daemon:
         daemon.umdev("parent", "add", "lab", "driver=test")
-        d = Disk(daemon, medium, size)
+        d = kind.make(daemon, medium, size, *kind.parameters)
         try:
             yield d
         finally:
@@ -260,11 +315,11 @@ def kill_at(d: Disk, request: Callable[[Disk], None], n: int) -> bool:
         tracer.stdout.close()
 
 
-def _add_sweep(request: Callable[[Disk], None]) -> None:
+def _add_sweep(kind: Kind, request: Callable[[Disk], None]) -> None:
     def run() -> None:
         if os.geteuid():
             t.skip("a worker can be traced by root only")
-        with disk("memory", 1 << 20) as d:
+        with disk("memory", 1 << 20, kind=kind) as d:
             for n in range(1, MAX_STOPS):
                 if not kill_at(d, request, n):
                     break
@@ -274,12 +329,13 @@ def _add_sweep(request: Callable[[Disk], None]) -> None:
             t.fact(f"{request.__name__}: {n - 1}/{n - 1} kills survived; slowest register "
                    f"{d.client.slowest * 1000:.1f} ms")
             t.check(n > 10, f"only {n - 1} stops: the request was not met")
-    run.__name__ = f"{request.__name__}_killed_at_every_system_call"
+    run.__name__ = f"{kind.name}_{request.__name__}_killed_at_every_system_call"
     t.case(run, seconds=60)
 
 
 for _request in (read_blocks, write_blocks, flush, many_at_once):
-    _add_sweep(_request)
+    for _kind in KINDS:
+        _add_sweep(_kind, _request)
 
 
 # ---- killed at random ----
@@ -325,9 +381,9 @@ def pauses(kills: list[float], ended: list[float]) -> list[float]:
     return found
 
 
-def _add_load(medium: str) -> None:
+def _add_load(kind: Kind, medium: str) -> None:
     def run() -> None:
-        with disk(medium) as d:
+        with disk(medium, kind=kind) as d:
             times, n = load_under_kills(d, KILLS)
             d.check_all()
             time.sleep(0.3)  # what is late, comes now
@@ -337,12 +393,13 @@ def _add_load(medium: str) -> None:
                    f"torn; pause of I/O median {statistics.median(p) * 1000:.0f} ms, max "
                    f"{max(p) * 1000:.0f} ms; slowest register {d.client.slowest * 1000:.1f} ms")
             t.check(n > 500, f"only {n} requests")
-    run.__name__ = f"random_kills_with_dozens_in_flight_on_{medium}"
+    run.__name__ = f"{kind.name}_random_kills_with_dozens_in_flight_on_{medium}"
     t.case(run, seconds=100)
 
 
 for _medium in ("memory", "file", "direct"):
-    _add_load(_medium)
+    for _kind in KINDS:
+        _add_load(_kind, _medium)
 
 
 # ---- what takes memory away waits ----
@@ -358,12 +415,13 @@ def read_all(d: Disk) -> None:
     for block in range(0, DEPTH * MAX_BLOCKS, MAX_BLOCKS):
         d.queue(READ, block, MAX_BLOCKS)
     d.ring()
+    d.wait_fetched()
 
 
-def taken_away(medium: str, rounds: int, kill: bool, take: Callable[[Disk], None],
+def taken_away(kind: Kind, medium: str, rounds: int, kill: bool, take: Callable[[Disk], None],
                give: Callable[[Disk], None]) -> None:
     """Memory that was given back by `take` while 64 reads of it were under way changes no more."""
-    with disk(medium) as d:
+    with disk(medium, kind=kind) as d:
         fill_disk(d)
         children = children_of_keeper(d)
         for i in range(rounds):
@@ -418,14 +476,15 @@ def wake_up(d: Disk) -> None:
 
 
 def start_again(d: Disk) -> None:
-    t.equal(d.get(DONE), 0, "requests that ended after a reset")
+    d.check_reset()
     d.start()
 
 
-def _add_taken(take: Callable[[Disk], None], give: Callable[[Disk], None], kill: bool) -> None:
+def _add_taken(kind: Kind, take: Callable[[Disk], None], give: Callable[[Disk], None],
+               kill: bool) -> None:
     def run() -> None:
-        taken_away("direct", 25 if kill else 10, kill, take, give)
-    run.__name__ = f"{take.__name__}_waits_for_requests_in_flight" + \
+        taken_away(kind, "direct", 25 if kill else 10, kill, take, give)
+    run.__name__ = f"{kind.name}_{take.__name__}_waits_for_requests_in_flight" + \
         ("_also_over_kills" if kill else "")
     t.case(run, seconds=60)
 
@@ -433,8 +492,9 @@ def _add_taken(take: Callable[[Disk], None], give: Callable[[Disk], None], kill:
 for _take, _give in ((unmap, Disk.map_data), (reset_by_client, start_again),
                      (function_level_reset, start_again),
                      (function_level_reset_among_others, start_again), (wake_up, start_again)):
-    for _kill in (False, True):
-        _add_taken(_take, _give, _kill)
+    for _kind in KINDS:
+        for _kill in (False, True):
+            _add_taken(_kind, _take, _give, _kill)
 
 
 # ---- the rest ----

@@ -7,6 +7,7 @@
  *         client may map, and an engine that moves bytes between guest memory and BAR 2
  *   blk   a disk of 4096-byte blocks: BAR 0 with registers of its own (enum test_blk_register), two
  *         rings in guest memory, MSI-X with 16 vectors; many requests in flight
+ *   queue rings of such a disk that are served without an access of a register, several of them
  *   evil  a device half in the hands of its guest: evil.h
  *
  * BAR 0 of regs and dma holds the registers below, little-endian. Each is read and written at its
@@ -22,8 +23,9 @@
 
 #include <stdint.h>
 
-#define TEST_UNITS \
-	64 /* the pool of a parent; regs takes 1 and 1 for each aggregated, dma 2 and 2, blk 1 */
+#define TEST_UNITS                                                                               \
+	64 /* the pool of a parent; regs takes 1 and 1 for each aggregated, dma 2 and 2, blk and \
+	      queue 1 */
 
 #define TEST_GAIN_PARENT_REFUSES 13 /* EDOM */
 #define TEST_GAIN_DEVICE_REFUSES 14 /* ERANGE */
@@ -33,6 +35,7 @@
 #define TEST_DEVICE_DMA 0x7e58
 #define TEST_DEVICE_EVIL 0x7e59
 #define TEST_DEVICE_BLK 0x7e5a
+#define TEST_DEVICE_QUEUE 0x7e5b
 #define TEST_MAGIC 0x74736574 /* "test" */
 
 #define TEST_BAR_REGS 0
@@ -118,13 +121,45 @@ enum test_blk_register {
 
 enum test_blk_op { TEST_BLK_READ = 1, TEST_BLK_WRITE, TEST_BLK_FLUSH };
 
+/*
+ * queue: TEST_QUEUES disks in one, each with rings as blk has, served by I/O queues
+ * (umdev/queue.h). The registers of queue i are those of blk (without TAIL), TEST_QUEUE_STRIDE * i
+ * further, and those below; its tail is word i of BAR 2, which the client maps when
+ * doorbells=mapped. Entries may also be of enum test_queue_op, and have flags.
+ */
+#define TEST_QUEUES 4
+#define TEST_QUEUE_STRIDE 0x40
+#define TEST_BAR_DOORBELLS 2
+#define TEST_QUEUE_WORK_STEPS 8
+
+enum test_queue_register {
+	TEST_QUEUE_COMMAND = 0x30, /* u32: enum test_queue_command; reads 0 */
+	TEST_QUEUE_STATE = 0x34,   /* u32 RO: 0 stopped, 1 running or stopping */
+	TEST_QUEUE_STOPS = 0x38,   /* u32 RO: how often it came to a stop */
+	TEST_QUEUE_EVENTS = 0x3c,  /* u32 RO: its events, without TEST_QUEUE_ERRNO */
+	TEST_QUEUE_WORKS = 0x20,   /* u32 RO: runs of the hook `work`, of the whole device */
+};
+enum test_queue_command {
+	TEST_QUEUE_START = 1, /* from nothing; the tail is 0 */
+	TEST_QUEUE_RESTART,   /* head, done and tail as they were */
+	TEST_QUEUE_DRAIN,     /* stops */
+	TEST_QUEUE_DROP,      /* stops; what is under way is never completed */
+	TEST_QUEUE_WORK,      /* runs the hook `work` TEST_QUEUE_WORK_STEPS times */
+};
+enum test_queue_op {
+	TEST_QUEUE_ZEROES = TEST_BLK_FLUSH + 1, /* n_blocks: any */
+	TEST_QUEUE_DISCARD,
+	TEST_QUEUE_CRASH = 99, /* crashes the worker whenever it is looked at */
+};
+#define TEST_QUEUE_ERRNO 0xffffU /* bits of an event: goes to TEST_BLK_ERROR */
+
 struct test_blk_entry {
 	uint32_t op; /* enum test_blk_op */
 	uint32_t id; /* comes back in the completion */
 	uint64_t block;
 	uint64_t data;     /* address of the bytes */
 	uint32_t n_blocks; /* 1..TEST_BLK_MAX_BLOCKS; FLUSH: 0 */
-	uint32_t reserved;
+	uint32_t flags;    /* queue: enum umdev_submit_flags; blk ignores them */
 };
 
 struct test_blk_completion {

@@ -14,6 +14,7 @@
 #include "evil.h"
 #include "test.h"
 #include "test_blk.h"
+#include "test_queue.h"
 
 struct test_state {
 	uint64_t scratch, counter, hash, echo, gaps;
@@ -429,6 +430,14 @@ static const struct umdev_device_type types[] = {
 		.state_size = sizeof(struct test_blk_state),
 		.state_version = 2,
 		.media_requests = TEST_BLK_DEPTH,
+	},
+	{
+		.name = "queue",
+		.ops = &test_queue_ops,
+		.pci = &test_queue_pci,
+		.state_size = sizeof(struct test_queues_state),
+		.state_version = 1,
+		.queues = &test_queue_type,
 	},
 	{ .name = NULL },
 };

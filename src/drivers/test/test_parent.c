@@ -60,6 +60,36 @@ static const struct umdev_param medium = {
 };
 static const struct umdev_param *const blk_params[] = { &size, &medium, NULL };
 
+static const struct umdev_param queue_threads = {
+	.name = "queue_threads",
+	.description = "threads that serve the queues; 0: the thread that serves everything else",
+	.def = "0",
+	.max = 8,
+	.type = UMDEV_U32,
+	.writable = UMDEV_W_FRESH,
+};
+static const struct umdev_param poll_us = {
+	.name = "poll_us",
+	.description = "how long a queue thread looks for more work before it sleeps, where that "
+		       "pays; 0: never",
+	.unit = "microseconds",
+	.def = "50",
+	.max = 1000,
+	.type = UMDEV_U32,
+	.writable = UMDEV_W_FRESH,
+};
+static const char *const doorbell_kinds[] = { "trapped", "mapped", NULL };
+static const struct umdev_param doorbells = {
+	.name = "doorbells",
+	.description = "trapped: each tail is a message; mapped: the client maps a page of tails",
+	.def = "trapped",
+	.choices = doorbell_kinds,
+	.type = UMDEV_ENUM,
+	.writable = UMDEV_W_FRESH,
+};
+static const struct umdev_param *const queue_params[] = { &size,    &medium,    &queue_threads,
+							  &poll_us, &doorbells, NULL };
+
 static const struct umdev_param units = {
 	.name = "units",
 	.description = "what its devices share",
@@ -198,6 +228,16 @@ static const struct umdev_type types[] = {
 		.params = blk_params,
 		.pool = { { .cost = 1 } },
 		.p2p = true,
+		.label = true,
+	},
+	{
+		.name = "queue",
+		.pretty = "Test queues",
+		.description = "disks behind I/O queues",
+		.device_api = "vfio-pci",
+		.class_name = "misc",
+		.params = queue_params,
+		.pool = { { .cost = 1 } },
 		.label = true,
 	},
 	{ .name = NULL },

@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Requests of queues to media: memory resolved and pinned, carried out in the runner's ring (or,
+ * where there is none, by the runner itself, a few per round), told to the driver.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/range.h"
+#include "queue/internal.h"
+
+#define ENDS_PER_ROUND 128
+#define SYNC_PER_ROUND 4 /* calls that block */
+/* Held by a request without memory, so that who waits for all requests waits for it too. */
+#define NO_ADDRESS UINT64_MAX
+
+/* Host memory of a request before it is known how much room that takes. */
+struct gather {
+	unsigned n;
+	struct iovec iov[QUEUE_IOVS];
+	uint64_t first, last; /* guest addresses; what is pinned */
+};
+
+static bool moves(enum umdev_media_op op)
+{
+	return op == UMDEV_MEDIA_READ || op == UMDEV_MEDIA_WRITE;
+}
+
+static int judge(const struct device_medium *m, enum umdev_media_op op, uint64_t offset,
+		 uint64_t len, unsigned n_segs)
+{
+	if (op < UMDEV_MEDIA_READ || op > UMDEV_MEDIA_DISCARD || n_segs > UMDEV_QUEUE_SEGS ||
+	    moves(op) != (n_segs > 0) || (moves(op) && (!len || len > INT32_MAX)) ||
+	    !range_fits(offset, len, m->length))
+		return -EINVAL;
+	if (op != UMDEV_MEDIA_READ && op != UMDEV_MEDIA_FLUSH && !m->writable)
+		return -EROFS;
+	return 0;
+}
+
+static int add_host(struct gather *g, const struct dma_seg *host, int n)
+{
+	for (int i = 0; i < n; i++) {
+		struct iovec *last = &g->iov[g->n - 1];
+
+		if (g->n && (uint8_t *)last->iov_base + last->iov_len == host[i].hva)
+			last->iov_len += host[i].len;
+		else if (g->n == QUEUE_IOVS)
+			return -EFAULT;
+		else
+			g->iov[g->n++] = (struct iovec){ host[i].hva, host[i].len };
+	}
+	return 0;
+}
+
+/* Resolves the segments, which must be len bytes together. */
+static int gather(struct gather *g, struct umdev_queue *q, enum umdev_media_op op, uint64_t len,
+		  const struct umdev_seg *segs, unsigned n_segs)
+{
+	unsigned prot = op == UMDEV_MEDIA_READ ? DMA_WRITE : DMA_READ;
+	struct dma_seg host[8];
+
+	g->n = 0;
+	g->first = UINT64_MAX;
+	g->last = 0;
+	if (n_segs && !q->set->may_dma)
+		return -EFAULT;
+	for (unsigned i = 0; i < n_segs; i++) {
+		uint64_t at = segs[i].addr.v, n = segs[i].len;
+		int r;
+
+		if (!n || n > len)
+			return -EINVAL;
+		len -= n;
+		r = dma_view_resolve(q->port->view, segs[i].addr, n, prot, host, 8);
+		if (r < 0 || add_host(g, host, r))
+			return -EFAULT;
+		g->first = at < g->first ? at : g->first;
+		g->last = at + (n - 1) > g->last ? at + (n - 1) : g->last;
+	}
+	return n_segs && len ? -EINVAL : 0;
+}
+
+/* ---- the queue's requests ---- */
+
+static struct queue_request *take_request(struct umdev_queue *q)
+{
+	struct queue_request *rq = list_first(&q->free, struct queue_request, node);
+
+	if (rq)
+		list_remove(&rq->node);
+	else if (q->n_used < q->set->type->requests)
+		rq = &q->request[q->n_used++];
+	return rq;
+}
+
+static void put_request(struct queue_request *rq)
+{
+	list_append(&rq->q->free, &rq->node);
+}
+
+static int put_iov(struct queue_request *rq, const struct gather *g)
+{
+	rq->call.iov = rq->few;
+	rq->call.n_iov = g->n;
+	if (g->n > QUEUE_SMALL_IOVS) {
+		if (!rq->many)
+			rq->many = malloc(QUEUE_IOVS * sizeof(*rq->many));
+		if (!rq->many)
+			return -ENOMEM;
+		rq->call.iov = rq->many;
+	}
+	memcpy(rq->call.iov, g->iov, g->n * sizeof(g->iov[0]));
+	return 0;
+}
+
+static void pin(struct queue_request *rq, const struct gather *g)
+{
+	struct queue_set *set = rq->q->set;
+
+	if (g->n)
+		dma_pin(set->dma, rq->q->port->reader, &rq->pin, g->first,
+			g->last - g->first == UINT64_MAX ? UINT64_MAX : g->last - g->first + 1);
+	else
+		dma_pin(set->dma, rq->q->port->reader, &rq->pin, NO_ADDRESS, 1);
+}
+
+/* Counted before it is asked whether the medium leaves: who takes it away looks the other way
+ * round. What is in flight over a death goes on also when it leaves. NULL: nothing of it now. */
+static const struct device_medium *get_medium(struct umdev_queue *q, unsigned medium)
+{
+	const struct device_medium *m;
+
+	if (medium >= UMDEV_MAX_MEDIA)
+		return NULL;
+	m = &q->set->dev->media_list[medium];
+	__atomic_add_fetch(&q->set->in_flight[medium], 1, __ATOMIC_SEQ_CST);
+	if (*(const volatile char *)m->name && (!load(&m->leaves) || q->phase == QUEUE_OFF))
+		return m;
+	__atomic_sub_fetch(&q->set->in_flight[medium], 1, __ATOMIC_SEQ_CST);
+	return NULL;
+}
+
+static void put_medium(struct umdev_queue *q, const struct device_medium *m)
+{
+	__atomic_sub_fetch(&q->set->in_flight[m - q->set->dev->media_list], 1, __ATOMIC_SEQ_CST);
+	if (load(&m->leaves)) {
+		store(&q->set->leaving, true);
+		q->runner->has_news = true;
+	}
+}
+
+/* A request whose medium was counted. 0, or -errno: nothing happened. */
+static int submit(struct umdev_queue *q, const struct queue_request *wanted, const struct gather *g)
+{
+	struct queue_request *rq = take_request(q);
+	struct iovec *many;
+	int r;
+
+	if (!rq)
+		return -EBUSY;
+	many = rq->many;
+	*rq = *wanted;
+	rq->many = many;
+	r = put_iov(rq, g);
+	if (r) {
+		put_request(rq);
+		return r;
+	}
+	media_call_init(&rq->call);
+	pin(rq, g);
+	q->in_flight++;
+	list_append(&q->runner->waiting, &rq->node);
+	return 0;
+}
+
+int umdev_queue_submit(struct umdev_queue *q, unsigned medium, enum umdev_media_op op,
+		       uint64_t offset, uint64_t len, const struct umdev_seg *segs, unsigned n_segs,
+		       unsigned flags, uint32_t tag)
+{
+	struct queue_request wanted = { .q = q, .tag = tag, .serial = q->serial };
+	const struct device_medium *m = get_medium(q, medium);
+	struct gather g;
+	int r;
+
+	if (!m)
+		return -ENODEV;
+	wanted.call = (struct media_call){
+		.medium = m, .op = op, .flags = flags, .at = m->offset + offset, .left = len
+	};
+	r = judge(m, op, offset, len, n_segs);
+	if (!r)
+		r = gather(&g, q, op, len, segs, n_segs);
+	if (!r)
+		r = m->null ? 1 : submit(q, &wanted, &g);
+	if (r)
+		put_medium(q, m);
+	return r;
+}
+
+void requests_fini(struct umdev_queue *q)
+{
+	for (uint32_t i = 0; i < q->n_used; i++) {
+		struct queue_request *rq = &q->request[i];
+
+		list_remove(&rq->node);
+		if (list_is_linked(&rq->pin.node))
+			dma_unpin(q->set->dma, q->port->reader, &rq->pin);
+		free(rq->many);
+	}
+}
+
+/* ---- carrying them out ---- */
+
+static void end_request(struct queue_request *rq, int status)
+{
+	struct umdev_queue *q = rq->q;
+	enum queue_order what = ORDER_WHAT(load(&q->order));
+	bool told = q->phase == QUEUE_ON && rq->serial == q->serial && !load(&q->set->untold) &&
+		    (what == QUEUE_RUN || what == QUEUE_DRAIN);
+
+	runner_enter(q->runner, q->port);
+	if (told) {
+		q->port->shared->at_work = 1 + q->index;
+		q->set->type->ops->done(q, rq->tag, status);
+		q->port->shared->at_work = 0;
+	}
+	dma_unpin(q->set->dma, q->port->reader, &rq->pin);
+	put_medium(q, rq->call.medium);
+	q->in_flight--;
+	q->kicked = true; /* it may have waited for this */
+	put_request(rq);
+}
+
+static void take_result(struct queue_request *rq, int result)
+{
+	int r = media_call_take(&rq->call, result);
+
+	if (r > 0)
+		list_append(&rq->q->runner->waiting, &rq->node);
+	else
+		end_request(rq, r);
+}
+
+bool requests_reap(struct queue_runner *r)
+{
+	struct queue_request *rq;
+	int result;
+	unsigned n;
+
+	for (n = 0; r->ring && n < ENDS_PER_ROUND; n++) {
+		rq = ring_take(r->ring, &result);
+		if (!rq)
+			break;
+		r->in_ring--;
+		take_result(rq, result);
+	}
+	return n > 0;
+}
+
+static bool carry_out_some(struct queue_runner *r)
+{
+	for (unsigned i = 0; i < SYNC_PER_ROUND && !list_is_empty(&r->waiting); i++) {
+		struct queue_request *rq = list_first(&r->waiting, struct queue_request, node);
+
+		list_remove(&rq->node);
+		take_result(rq, media_call_now(&rq->call));
+	}
+	return !list_is_empty(&r->waiting);
+}
+
+bool requests_start(struct queue_runner *r)
+{
+	struct queue_request *rq;
+
+	if (list_is_empty(&r->waiting))
+		return false;
+	if (!r->ring)
+		return carry_out_some(r);
+	while (r->in_ring < REQUESTS_IN_RING &&
+	       (rq = list_first(&r->waiting, struct queue_request, node))) {
+		if (!ring_prepare(r->ring, &rq->call, rq)) {
+			ring_submit(r->ring);
+			if (!ring_prepare(r->ring, &rq->call, rq))
+				break;
+		}
+		list_remove(&rq->node);
+		r->in_ring++;
+	}
+	ring_submit(r->ring);
+	return false; /* the rest goes when some of those ended */
+}
