@@ -150,6 +150,10 @@ const uint8_t *umdev_uuid(const struct umdev_device *dev);
 const struct umdev_value *umdev_param(const struct umdev_device *dev, const char *name);
 /* Borrowed descriptor of a resource that is not a stream, or -ENOENT. */
 int umdev_resource_fd(const struct umdev_device *dev, const char *name);
+/* A resource with UMDEV_RES_MEMORY that is no BAR's: `*ret_len` bytes of it, fixed while the worker
+ * lives, or NULL. Others look at it, too: a store counts at once, before any commit, so only what
+ * is the same when the hook runs again may be stored. */
+void *umdev_resource_mem(struct umdev_device *dev, const char *name, uint64_t *ret_len);
 
 /*
  * Streams: the host end of a port. Exactly once in both directions, also over a worker's death

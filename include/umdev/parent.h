@@ -101,6 +101,10 @@ enum umdev_resource_flags {
 	UMDEV_RES_PTY = 1 << 4,    /* with STREAM: a pty master; EIO means "nobody has it open" */
 	UMDEV_RES_MEDIUM = 1 << 5, /* a file or block device, `length` bytes from `offset` on
 				    * (umdev/media.h); /dev/null moves nothing, successfully */
+	/* A sealed memfd (F_SEAL_SHRINK), `length` bytes from its start, mapped for the device half
+	 * (umdev_resource_mem). Named "bar<n>" it is the memory of that UMDEV_BAR_MMAP BAR, whose
+	 * size is `length` then: a power of two, at most what the device half declares. */
+	UMDEV_RES_MEMORY = 1 << 6,
 };
 
 struct umdev_resources;

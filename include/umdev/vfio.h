@@ -69,6 +69,8 @@ void umdev_irq_raise(struct umdev_device *dev, unsigned vector);
 /* Memory behind a UMDEV_BAR_MMAP BAR: `size` bytes, zeroed at first open, kept over take-over.
  * Fixed while the worker lives. Shared with the client: read once, then check, then use. */
 void *umdev_bar_mem(struct umdev_device *dev, unsigned bar);
+/* Bytes of a BAR: what was declared, or less when its memory is a resource (parent.h). */
+uint64_t umdev_bar_size(const struct umdev_device *dev, unsigned bar);
 
 /* Does the guest let the device master the bus (COMMAND bit 2)? DMA calls obey it themselves. */
 bool umdev_bus_master(const struct umdev_device *dev);

@@ -2,10 +2,12 @@
 /* The device halves' surroundings: see device.h, and umdev/device.h for what drivers may call. */
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <umdev/queue.h>
@@ -76,9 +78,18 @@ int device_init(struct umdev_device *dev, const struct umdev_device_driver *driv
 	return dev->priv ? 0 : -ENOMEM;
 }
 
+static void unmap_memory(struct device_resource *r)
+{
+	if (r->mem)
+		munmap(r->mem, r->length);
+	r->mem = NULL;
+}
+
 void device_fini(struct umdev_device *dev)
 {
 	device_streams_stop(dev);
+	for (unsigned i = 0; i < dev->n_resources; i++)
+		unmap_memory(&dev->resources[i]);
 	free(dev->priv);
 	dev->priv = NULL;
 }
@@ -152,6 +163,24 @@ static int add_medium(struct umdev_device *dev, const char *name, int fd, uint32
 	return 0;
 }
 
+/* It comes from the manager, which sealed it; guests reach what lies in it, not its size. */
+static int map_memory(struct device_resource *r, uint64_t length)
+{
+	int prot = PROT_READ | (r->flags & UMDEV_RES_WRITE ? PROT_WRITE : 0);
+	int seals = fcntl(r->fd, F_GET_SEALS);
+	struct stat st;
+	void *p;
+
+	if (seals < 0 || !(seals & F_SEAL_SHRINK) || fstat(r->fd, &st) < 0 || !length ||
+	    length > (uint64_t)st.st_size)
+		return -EINVAL;
+	p = mmap(NULL, length, prot, MAP_SHARED, r->fd, 0);
+	if (p == MAP_FAILED)
+		return -errno;
+	r->mem = p;
+	return 0;
+}
+
 int device_add_resource(struct umdev_device *dev, const char *name, int fd, uint32_t flags,
 			uint64_t offset, uint64_t length, int *medium)
 {
@@ -187,6 +216,12 @@ int device_add_resource(struct umdev_device *dev, const char *name, int fd, uint
 		*medium = -1;
 	}
 	*r = (struct device_resource){ .fd = fd, .flags = flags, .offset = offset };
+	if (flags & UMDEV_RES_MEMORY) {
+		int error = map_memory(r, length);
+
+		if (error)
+			return error;
+	}
 	r->medium = *medium;
 	r->length = length;
 	strcpy(r->name, name);
@@ -201,6 +236,7 @@ void device_remove_resource(struct umdev_device *dev, const char *name)
 	if (!r)
 		return;
 	assert(!(r->flags & UMDEV_RES_STREAM));
+	unmap_memory(r);
 	if (r->medium >= 0)
 		dev->media_list[r->medium] = (struct device_medium){ .fd = -1 };
 	while (dev->n_media && !*dev->media_list[dev->n_media - 1].name)
@@ -284,6 +320,16 @@ const struct umdev_value *umdev_param(const struct umdev_device *dev, const char
 	const struct device_param *p = device_param_find((struct umdev_device *)dev, name);
 
 	return p ? &p->value : NULL;
+}
+
+void *umdev_resource_mem(struct umdev_device *dev, const char *name, uint64_t *ret_len)
+{
+	struct device_resource *r = device_find_resource(dev, name);
+
+	if (!r || !r->mem)
+		return NULL;
+	*ret_len = r->length;
+	return r->mem;
 }
 
 int umdev_resource_fd(const struct umdev_device *dev, const char *name)

@@ -56,6 +56,7 @@ struct device_resource {
 	uint32_t flags;
 	uint64_t offset, length;
 	int medium; /* its number, or -1 */
+	void *mem;  /* UMDEV_RES_MEMORY: mapped, or NULL */
 };
 
 /* Its number is its place in the list: it stays when others go. */

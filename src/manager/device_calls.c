@@ -36,6 +36,8 @@ PLUGIN_OTHER_HALF(umdev_media_size);
 PLUGIN_OTHER_HALF(umdev_media_submit);
 /* vfio.h */
 PLUGIN_OTHER_HALF(umdev_bar_mem);
+PLUGIN_OTHER_HALF(umdev_bar_size);
+PLUGIN_OTHER_HALF(umdev_resource_mem);
 PLUGIN_OTHER_HALF(umdev_bus_master);
 PLUGIN_OTHER_HALF(umdev_intx_set);
 PLUGIN_OTHER_HALF(umdev_irq_raise);

@@ -47,6 +47,11 @@ void *umdev_bar_mem(struct umdev_device *dev, unsigned bar)
 	return dev->vfio->bar_mem[bar];
 }
 
+uint64_t umdev_bar_size(const struct umdev_device *dev, unsigned bar)
+{
+	return dev->vfio->bar[bar].size;
+}
+
 bool umdev_bus_master(const struct umdev_device *dev)
 {
 	return pci_is_bus_master(dev->vfio);

@@ -166,7 +166,8 @@ struct vfio_server {
 	bool serving;     /* the buffer is being worked through: do not start again */
 	bool held;      /* the command at the head cannot run now: waiting, or no room to answer */
 	bool quiescing; /* for half->wait, or to close */
-	uint32_t complained; /* 1 << enum vfio_complaint */
+	uint32_t complained;     /* 1 << enum vfio_complaint */
+	struct umdev_bar bar[6]; /* as declared, with the sizes of this device */
 	struct pci_layout pci;
 	void *bar_mem[6];
 	struct dma_table *dma;
@@ -194,6 +195,8 @@ void vfio_work_on(struct vfio_server *s, unsigned which); /* a half and its effe
 void vfio_state_init(struct vfio_server *s, size_t size);
 int vfio_state_check(struct vfio_server *s, size_t size);         /* -EUCLEAN */
 size_t vfio_bar_bytes(const struct vfio_server *s, unsigned bar); /* whole pages */
+/* Fills s->bar. -EINVAL: memory that does not suit its BAR. */
+int vfio_bars_size(struct vfio_server *s);
 int vfio_bars_init(struct vfio_server *s, enum umdev_init how);
 void vfio_bars_close(struct vfio_server *s);           /* a life that could not begin */
 uint32_t *vfio_doorbells(const struct vfio_server *s); /* or NULL: in no BAR */
@@ -258,7 +261,8 @@ uint64_t vfio_region_size(const struct vfio_server *s, unsigned region);
 
 /* ---- pci.c ---- */
 
-void pci_layout_init(struct pci_layout *p, const struct umdev_pci *pci);
+void pci_layout_init(struct pci_layout *p, const struct umdev_pci *pci,
+		     const struct umdev_bar bar[6]);
 /* Is it one that this device could have written? */
 bool pci_config_is_possible(const struct pci_layout *p, const uint8_t config[VFIO_CONFIG]);
 void pci_read(const struct vfio_server *s, uint64_t offset, uint32_t len, uint8_t *out);

@@ -148,18 +148,19 @@ static void init_caps(struct pci_layout *p, const struct umdev_pci *pci)
 	}
 }
 
-void pci_layout_init(struct pci_layout *p, const struct umdev_pci *pci)
+void pci_layout_init(struct pci_layout *p, const struct umdev_pci *pci,
+		     const struct umdev_bar bar[6])
 {
 	uint16_t command = PCI_COMMAND_MASTER | PCI_COMMAND_PARITY | PCI_COMMAND_SERR |
 			   PCI_COMMAND_INTX_DISABLE;
 
 	*p = (struct pci_layout){ .size = pci->express ? 4096 : VFIO_CONFIG };
 	for (unsigned i = 0; i < 6; i++) {
-		if (!pci->bar[i].size)
+		if (!bar[i].size)
 			continue;
-		assert(!(pci->intx && pci->bar[i].flags & UMDEV_BAR_MMAP)); /* umdev/vfio.h */
-		init_bar(p, &pci->bar[i], i);
-		command |= pci->bar[i].flags & UMDEV_BAR_IO ? PCI_COMMAND_IO : PCI_COMMAND_MEMORY;
+		assert(!(pci->intx && bar[i].flags & UMDEV_BAR_MMAP)); /* umdev/vfio.h */
+		init_bar(p, &bar[i], i);
+		command |= bar[i].flags & UMDEV_BAR_IO ? PCI_COMMAND_IO : PCI_COMMAND_MEMORY;
 	}
 	reg(p, PCI_VENDOR_ID, 2, pci->vendor, 0);
 	reg(p, PCI_DEVICE_ID, 2, pci->device, 0);

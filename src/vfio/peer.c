@@ -27,7 +27,7 @@ static void add_windows(const struct vfio_server *s, const uint8_t config[VFIO_C
 			struct windows *ret)
 {
 	for (unsigned i = 0; i < 6 && ret->n < DMA_MAX_WINDOWS; i++) {
-		const struct umdev_bar *bar = &s->dev->type->pci->bar[i];
+		const struct umdev_bar *bar = &s->bar[i];
 		struct dma_window *w = &ret->w[ret->n];
 
 		if (!(bar->flags & UMDEV_BAR_MMAP) || !s->bar_mem[i] ||

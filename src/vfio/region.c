@@ -13,7 +13,7 @@
 
 static const struct umdev_bar *bar_of(const struct vfio_server *s, unsigned region)
 {
-	return region < 6 ? &s->dev->type->pci->bar[region] : NULL;
+	return region < 6 ? &s->bar[region] : NULL;
 }
 
 static bool is_upper_half(const struct vfio_server *s, unsigned region)
@@ -113,7 +113,7 @@ static enum part part_at(const struct vfio_server *s, unsigned region, uint64_t 
 			 uint64_t *ret_inside)
 {
 	const struct umdev_pci *pci = s->dev->type->pci;
-	const struct umdev_bar *bar = &pci->bar[region];
+	const struct umdev_bar *bar = &s->bar[region];
 
 	*ret_inside = offset;
 	if (pci->msix && region == pci->msix_bar) {

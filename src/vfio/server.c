@@ -561,9 +561,11 @@ static int init_device(struct vfio_server *s, enum umdev_init how)
 static int life_init(struct vfio_server *s, enum umdev_init how, size_t size,
 		     const struct stream_last_life *last)
 {
-	int r = 0;
+	int r = vfio_bars_size(s);
 
-	pci_layout_init(&s->pci, s->dev->type->pci);
+	if (r < 0)
+		return r;
+	pci_layout_init(&s->pci, s->dev->type->pci, s->bar);
 	if (how == UMDEV_FRESH)
 		vfio_state_init(s, size);
 	else

@@ -57,7 +57,7 @@ void vfio_msix_reset(struct vfio_server *s)
 
 size_t vfio_bar_bytes(const struct vfio_server *s, unsigned bar)
 {
-	return page_round(s->dev->type->pci->bar[bar].size);
+	return page_round(s->bar[bar].size);
 }
 
 static int bar_map(struct vfio_server *s, unsigned i)
@@ -75,10 +75,43 @@ static int bar_map(struct vfio_server *s, unsigned i)
 	return 0;
 }
 
+/* The resource that is the memory of a BAR, or NULL. */
+static const struct device_resource *memory_of(const struct vfio_server *s, unsigned i)
+{
+	const char name[] = { 'b', 'a', 'r', (char)('0' + i), '\0' };
+	const struct device_resource *r = device_find_resource(s->dev, name);
+
+	return r && r->flags & UMDEV_RES_MEMORY ? r : NULL;
+}
+
+int vfio_bars_size(struct vfio_server *s)
+{
+	memcpy(s->bar, s->dev->type->pci->bar, sizeof(s->bar));
+	for (unsigned i = 0; i < 6; i++) {
+		const struct device_resource *r = memory_of(s, i);
+
+		if (!r)
+			continue;
+		if (!(s->bar[i].flags & UMDEV_BAR_MMAP) || s->bar[i].mmap_size ||
+		    r->length > s->bar[i].size || r->length & (r->length - 1) ||
+		    r->length != page_round(r->length))
+			return -EINVAL;
+		s->bar[i].size = r->length;
+	}
+	return 0;
+}
+
+/* A number of its own for the memory, whoever made it. */
 static int bar_create(struct vfio_server *s, unsigned i)
 {
-	_cleanup_close_ int fd = memfd_create("umdev-bar", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	const struct device_resource *given = memory_of(s, i);
+	_cleanup_close_ int fd = -1;
 
+	if (given) {
+		s->shared->bar_fd[i] = fcntl(given->fd, F_DUPFD_CLOEXEC, 0);
+		return s->shared->bar_fd[i] < 0 ? -errno : bar_map(s, i);
+	}
+	fd = memfd_create("umdev-bar", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (fd < 0 || ftruncate(fd, vfio_bar_bytes(s, i)) < 0 ||
 	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
 		return -errno;
@@ -89,8 +122,7 @@ static int bar_create(struct vfio_server *s, unsigned i)
 int vfio_bars_init(struct vfio_server *s, enum umdev_init how)
 {
 	for (unsigned i = 0; i < 6; i++) {
-		bool wanted = s->dev->type->pci->bar[i].flags &
-			      (UMDEV_BAR_MMAP | UMDEV_BAR_DOORBELLS);
+		bool wanted = s->bar[i].flags & (UMDEV_BAR_MMAP | UMDEV_BAR_DOORBELLS);
 		int r = 0;
 
 		if (wanted)

@@ -6,6 +6,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/plugin.h"
+#include "drivers/display/display.h"
 #include "drivers/mtty/mtty.h"
 #include "drivers/test/test.h"
 #include "worker/internal.h"
@@ -13,6 +14,7 @@
 #define MAX_FILES 256 /* a group needs a few; --state-versions tells of all that umdevd has */
 
 static const struct umdev_device_driver *drivers[8 + MAX_FILES + 1] = {
+	&display_device_driver,
 	&mtty_device_driver,
 	&test_device_driver,
 	NULL,
