@@ -23,7 +23,7 @@ enum cli_exit {
 	CLI_NO_DAEMON = 6, /* nobody serves the control socket */
 };
 
-#define CLI_MAX_OPTIONS 12
+#define CLI_MAX_OPTIONS 14
 
 struct cli_option {
 	const char *name;  /* without the dashes; NULL ends the list */
@@ -73,6 +73,8 @@ json_t *cli_settings(const struct cli *cli, unsigned first);
 
 /* `umdev list --defined`; cmd_define.c. */
 enum cli_exit list_defined(const struct cli *cli);
+/* `umdev show --attributes`; cmd_define.c. */
+enum cli_exit show_attributes(const struct cli *cli);
 
 static inline void json_freep(json_t **json)
 {

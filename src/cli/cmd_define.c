@@ -160,14 +160,67 @@ enum cli_exit cmd_start(struct cli *cli)
 	return call(cli, "Start");
 }
 
+/* "path=value" of each attribute of a definition's text; NULL: it is not in that form. */
+static json_t *attrs_of(const char *definition)
+{
+	_cleanup_json_ json_t *json = json_loads(definition, 0, NULL), *texts = json_array();
+	const json_t *item;
+	json_t *value;
+	const char *name;
+	size_t i;
+
+	json_array_foreach(json_object_get(json, "attrs"), i, item) {
+		json_object_foreach((json_t *)item, name, value) {
+			_cleanup_free_ char *text = NULL;
+
+			if (!json_is_string(value))
+				return NULL;
+			text = str_printf("%s=%s", name, json_string_value(value));
+			if (!text || json_array_append_new(texts, json_string(text)) < 0)
+				return NULL;
+		}
+	}
+	return TAKE(texts);
+}
+
+/* The device of the UUID takes the attributes of params. */
+static enum cli_exit set_live(const struct cli *cli, const json_t *params)
+{
+	const char *definition = json_string_value(json_object_get(params, "definition"));
+	const json_t *add = json_object_get(params, "add");
+	_cleanup_json_ json_t *reply = NULL;
+	json_t *attrs = definition ? attrs_of(definition) : json_array();
+
+	if (!attrs)
+		return cli_fail(CLI_USAGE, "%s: attrs: each must be { \"path\": \"value\" }",
+				cli_option(cli, "jsonfile"));
+	if (add)
+		json_array_append(attrs, (json_t *)add);
+	if (!json_array_size(attrs)) {
+		json_decref(attrs);
+		return cli_usage(cli->command, "modify: --live needs attributes");
+	}
+	return client_once("SetAttrs",
+			   json_pack("{s:O, s:o}", "name", json_object_get(params, "uuid"), "attrs",
+				     attrs),
+			   &reply);
+}
+
 enum cli_exit cmd_modify(struct cli *cli)
 {
+	bool live = cli_option(cli, "live");
 	enum cli_exit status;
 	json_t *params = common_params(cli, &status);
 
 	if (!params)
 		return status;
 	status = put_attr(cli, params);
+	if (!status && live)
+		status = set_live(cli, params);
+	if (live && !cli_option(cli, "defined")) {
+		json_decref(params);
+		return status;
+	}
 	if (!status)
 		return finish(cli, "Modify", params);
 	json_decref(params);
@@ -186,7 +239,40 @@ enum cli_exit cmd_stop(struct cli *cli)
 	return !status && cli->json ? print_json(reply) : status;
 }
 
-/* ---- list --defined ---- */
+/* ---- in mdevctl's form ---- */
+
+/* "path=value" texts as [ { "path": "value" }, ... ]. */
+static json_t *attrs_json(const json_t *texts)
+{
+	json_t *attrs = json_array();
+	const json_t *text;
+	size_t i;
+
+	json_array_foreach(texts, i, text) {
+		const char *name = json_string_value(text), *equals = strchr(name, '=');
+
+		if (equals)
+			json_array_append_new(attrs,
+					      json_pack("{s%:s}", name, (size_t)(equals - name),
+							equals + 1));
+	}
+	return attrs;
+}
+
+enum cli_exit show_attributes(const struct cli *cli)
+{
+	_cleanup_json_ json_t *reply = NULL, *attrs = NULL;
+	json_t *params = json_pack("{s:s}", "name", cli->args[0]);
+	enum cli_exit status;
+
+	if (!params)
+		return cli_usage(cli->command, "show: the device's name is not UTF-8 text");
+	status = client_once("Attrs", params, &reply);
+	if (status)
+		return status;
+	attrs = attrs_json(json_object_get(reply, "attrs"));
+	return print_json(cli->json ? reply : attrs);
+}
 
 /* As mdevctl prints them: [ { parent: [ { uuid: definition }, ... ] }, ... ] */
 static enum cli_exit dump(const json_t *definitions)
@@ -195,19 +281,12 @@ static enum cli_exit dump(const json_t *definitions)
 	const json_t *def;
 	json_t *list = NULL;
 	const char *last = "";
-	size_t i, k;
+	size_t i;
 
 	json_array_foreach(definitions, i, def) {
 		const char *parent = json_string_value(json_object_get(def, "parent"));
-		json_t *attrs = json_array(), *attr;
+		json_t *attrs = attrs_json(json_object_get(def, "attrs"));
 
-		json_array_foreach(json_object_get(def, "attrs"), k, attr) {
-			const char *text = json_string_value(attr);
-			size_t name = strcspn(text, "=");
-
-			json_array_append_new(attrs, json_pack("{s%:s}", text, name,
-							       text + name + (text[name] != 0)));
-		}
 		if (strcmp(parent, last) != 0) {
 			list = json_array();
 			json_array_append_new(parents, json_pack("{s:o}", parent, list));

@@ -89,9 +89,12 @@ enum cli_exit cmd_show(struct cli *cli)
 		{ NULL },
 	};
 	_cleanup_json_ json_t *reply = NULL;
-	json_t *params = params_of_name(cli);
 	enum cli_exit status;
+	json_t *params;
 
+	if (cli_option(cli, "attributes"))
+		return show_attributes(cli);
+	params = params_of_name(cli);
 	if (!params)
 		return CLI_USAGE;
 	status = client_once("Show", params, &reply);

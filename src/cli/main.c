@@ -63,6 +63,11 @@ static const struct cli_option restart_options[] = {
 		"jsonfile", 0, "FILE", "all of it, in mdevctl's form; /dev/stdin is one, too" \
 	}
 
+static const struct cli_option show_options[] = {
+	{ "attributes", 0, NULL, "only what a definition of it would say, in mdevctl's form" },
+	{ NULL },
+};
+
 static const struct cli_option define_options[] = {
 	{ "uuid", 'u', "UUID", "its name; without: a random one, which is printed" },
 	{ "parent", 'p', "PARENT", "without: that of the device of this UUID" },
@@ -90,6 +95,8 @@ static const struct cli_option modify_options[] = {
 	{ "value", 0, "VALUE", "what is written there" },
 	{ "delattr", 0, NULL, "take an attribute away" },
 	{ "index", 'i', "NUMBER", "where in the list, from 0; without: its end" },
+	{ "live", 'l', NULL, "write the attributes to the device that is there" },
+	{ "defined", 'd', NULL, "with --live: change the definition, too" },
 	JSON_OPTION,
 	{ NULL },
 };
@@ -200,7 +207,7 @@ static const struct cli_command commands[] = {
 		.name = "show",
 		.args = "DEVICE",
 		.summary = "show a device, its parameters and where to connect to it",
-		.options = no_options,
+		.options = show_options,
 		.min_args = 1,
 		.max_args = 1,
 		.run = cmd_show,
@@ -236,7 +243,10 @@ static const struct cli_command commands[] = {
 		.name = "modify",
 		.args = "",
 		.summary = "change a definition",
-		.details = "Its device, if it is there, is not touched: `umdev set` does that.",
+		.details =
+			"Its device, if it is there, is not touched unless --live is given: then "
+			"that is all that changes. When one of the attributes is refused, those "
+			"before it get their old values back.",
 		.options = modify_options,
 		.run = cmd_modify,
 	},

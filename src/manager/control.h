@@ -64,6 +64,10 @@ int control_start(struct manager *m, const struct control_peer *peer, json_t *pa
 		  struct attr_wait *wait, json_t **ret);
 int control_definitions(struct manager *m, const struct control_peer *peer, json_t *params,
 			struct attr_wait *wait, json_t **ret);
+int control_set_attrs(struct manager *m, const struct control_peer *peer, json_t *params,
+		      struct attr_wait *wait, json_t **ret);
+int control_attrs(struct manager *m, const struct control_peer *peer, json_t *params,
+		  struct attr_wait *wait, json_t **ret);
 
 /* ---- control_batch.c ---- */
 

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <umdev/cleanup.h>
 #include "base/err.h"
 #include "base/str.h"
@@ -293,6 +294,80 @@ int control_start(struct manager *m, const struct control_peer *peer, json_t *pa
 	uuid_format(&uuid, text);
 	*ret = json_pack("{s:s}", "uuid", text);
 	return *ret ? definition_start(m->definitions, parent, &uuid, &def, wait) : -ENOMEM;
+}
+
+/* ---- attributes of a device that is there ---- */
+
+static int find_mdev(struct manager *m, const json_t *params, struct umdev_mdev **ret)
+{
+	int r = mdev_find_name(&m->core, varlink_text(params, "name"), ret);
+
+	return r == 0 && !(*ret)->dir ? err_set(-ENODEV, "it is being removed") : r;
+}
+
+int control_set_attrs(struct manager *m, const struct control_peer *peer, json_t *params,
+		      struct attr_wait *wait, json_t **ret)
+{
+	_cleanup_definition_ struct definition def = { 0 };
+	const json_t *texts = json_object_get(params, "attrs"), *text;
+	json_t *attrs = json_array();
+	struct umdev_mdev *mdev;
+	size_t i;
+	int r = find_mdev(m, params, &mdev);
+
+	json_array_foreach(texts, i, text) {
+		json_t *attr = r == 0 ? attr_json(json_string_value(text)) : NULL;
+
+		if (r == 0 && (!attr || json_array_append_new(attrs, attr) < 0))
+			r = strchr(json_string_value(text), '=') ? -ENOMEM : -EINVAL;
+	}
+	if (r == 0)
+		r = parse_json(json_pack("{s:s, s:s, s:O}", "mdev_type", mdev->type->info->name,
+					 "start", "manual", "attrs", attrs),
+			       &def);
+	json_decref(attrs);
+	return r < 0 ? r : definition_apply(m->definitions, mdev, &def, wait);
+}
+
+/* What a definition would have to say to make such a device: values that can be written and are
+ * not the default. peer: those that are secret are for who may read them in the tree. */
+static bool is_worth_saying(const struct umdev_mdev *mdev, unsigned i,
+			    const struct control_peer *peer)
+{
+	const struct core_type *info = mdev->type->info;
+	const struct umdev_param *desc = info->params[i];
+
+	if (desc->writable == UMDEV_W_NEVER || desc->writable == UMDEV_W_CREATE)
+		return false;
+	if (desc->secret && peer->uid != 0 && peer->uid != geteuid())
+		return false;
+	return (mdev->params_set & UINT32_C(1) << i) &&
+	       strcmp(mdev_param(mdev, i)->text, info->defaults[i].text) != 0;
+}
+
+int control_attrs(struct manager *m, const struct control_peer *peer, json_t *params,
+		  struct attr_wait *wait, json_t **ret)
+{
+	struct umdev_mdev *mdev;
+	json_t *array;
+	int r = find_mdev(m, params, &mdev);
+
+	if (r < 0)
+		return r;
+	array = json_array();
+	for (unsigned i = 0; mdev->parent->params_shown && i < mdev->type->info->n_params; i++) {
+		const struct umdev_param *desc = mdev->type->info->params[i];
+		bool own = !desc->id && i >= mdev->type->info->n_standard;
+		_cleanup_free_ char *text = NULL;
+
+		if (!is_worth_saying(mdev, i, peer))
+			continue;
+		text = str_printf("%s/%s/value=%s", own ? "vendor" : "mdev", desc->name,
+				  mdev_param(mdev, i)->text);
+		control_append(&array, text ? json_string(text) : NULL);
+	}
+	*ret = array ? json_pack("{s:o}", "attrs", array) : NULL;
+	return *ret ? 0 : -ENOMEM;
 }
 
 /* ---- list ---- */

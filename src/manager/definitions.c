@@ -22,7 +22,8 @@ struct start { /* owned by the list it is in */
 	char uuid_text[UUID_TEXT];
 	struct definition def;
 	unsigned next_attr;
-	bool made;              /* its device is ours to remove */
+	bool made;              /* its device is there and may be given attributes */
+	json_t *old;            /* owned; of a device that is only changed: its values before */
 	bool asked;             /* by a client: it is answered, and kept in no list */
 	struct attr_wait *wait; /* of that client; NULL: it is gone */
 	char why[ERR_TEXT];     /* of a failed one */
@@ -43,6 +44,7 @@ static void start_free(struct start *s)
 	attr_done(&s->wait, -ESHUTDOWN);
 	if (s->def.json)
 		definition_fini(&s->def);
+	json_decref(s->old);
 	free(s->parent);
 	free(s);
 }
@@ -100,22 +102,41 @@ static int create(struct definitions *d, const struct start *s)
 	return r;
 }
 
-/* One attribute, as a write into the tree. */
-static int store(struct definitions *d, const struct umdev_mdev *mdev, const char *name,
-		 const char *value)
+/* The file of an attribute. 0 / -errno */
+static int find_attr(struct manager *m, const struct umdev_mdev *mdev, const char *name,
+		     struct tree_ref *ret)
 {
-	struct tree *tree = &d->manager->core.tree;
 	char path[TREE_PATH_MAX];
-	struct tree_ref ref;
 	int r;
 
 	str_format(path, sizeof(path), "/devices/virtual/%s/%s/%s/%s", mdev->parent->class_name,
 		   mdev->parent->name, mdev->uuid_text, name);
-	r = tree_walk(tree, path, true, &ref);
-	if (r == 0 && ref.what != TREE_FILE)
-		r = -EISDIR;
+	r = tree_walk(&m->core.tree, path, true, ret);
+	return r == 0 && ret->what != TREE_FILE ? -EISDIR : r;
+}
+
+/* What a file says now, null when it says nothing. 0 / -ENOMEM */
+static int remember(json_t *old, const struct tree_ref *ref)
+{
+	char buf[TREE_ATTR_SIZE];
+	int len = tree_show(ref, buf);
+	json_t *text = len < 0 ? NULL : json_stringn(buf, (size_t)len);
+
+	return json_array_append_new(old, text ? text : json_null()) < 0 ? -ENOMEM : 0;
+}
+
+/* One attribute, as a write into the tree. */
+static int store(struct definitions *d, struct start *s, const struct umdev_mdev *mdev)
+{
+	const char *name = s->def.attrs[s->next_attr].name;
+	const char *value = s->def.attrs[s->next_attr++].value;
+	struct tree_ref ref;
+	int r = find_attr(d->manager, mdev, name, &ref);
+
+	if (r == 0 && s->old)
+		r = remember(s->old, &ref);
 	if (r == 0)
-		r = tree_store(tree, &ref, value, strlen(value), &d->wait);
+		r = tree_store(&d->manager->core.tree, &ref, value, strlen(value), &d->wait);
 	return r;
 }
 
@@ -124,17 +145,33 @@ static int apply(struct definitions *d, struct start *s)
 	int r = 0;
 
 	while (s->next_attr < s->def.n_attrs && r == 0) {
-		const char *name = s->def.attrs[s->next_attr].name;
 		const struct umdev_mdev *mdev = mdev_find(&d->manager->core, &s->uuid);
 
 		if (!mdev || mdev->state == MDEV_REMOVING)
-			return err_set(-ENODEV, "it was removed before attribute %s", name);
-		r = store(d, mdev, name, s->def.attrs[s->next_attr++].value);
+			return err_set(-ENODEV, "it was removed before attribute %s",
+				       s->def.attrs[s->next_attr].name);
+		r = store(d, s, mdev);
 	}
 	return r;
 }
 
-/* Why it cannot be started, for people; then without a device. */
+/* The attributes before the one that was refused get their old values, last first. Nobody waits for
+ * a live one. */
+static void restore(struct definitions *d, const struct start *s, const struct umdev_mdev *mdev)
+{
+	struct tree_ref ref;
+
+	for (unsigned i = s->next_attr ? s->next_attr - 1 : 0; i-- > 0;) {
+		const char *text = json_string_value(json_array_get(s->old, i));
+
+		if (text && find_attr(d->manager, mdev, s->def.attrs[i].name, &ref) == 0 &&
+		    tree_store(&d->manager->core.tree, &ref, text, strlen(text), NULL) < 0)
+			log_warning("device %s: %s keeps its new value: %s", s->uuid_text,
+				    s->def.attrs[i].name, err_text(-EIO));
+	}
+}
+
+/* Why, for people; then all is as it was. */
 static void unwind(struct definitions *d, struct start *s, int r)
 {
 	struct umdev_mdev *mdev = mdev_find(&d->manager->core, &s->uuid);
@@ -142,7 +179,12 @@ static void unwind(struct definitions *d, struct start *s, int r)
 
 	str_format(s->why, sizeof(s->why), "%s%s%s", attr ? attr : "", attr ? ": " : "",
 		   err_text(r));
-	if (s->made && mdev && mdev->state != MDEV_REMOVING)
+	if (!s->made || !mdev || mdev->state == MDEV_REMOVING)
+		return;
+	err_clear();
+	if (s->old)
+		restore(d, s, mdev);
+	else
 		mdev_remove(mdev, MDEV_REMOVE_FORCE, NULL);
 }
 
@@ -220,11 +262,8 @@ static void stored(struct attr_wait *wait, int result)
 	loop_defer(&d->manager->loop, &d->more, more);
 }
 
-int definition_start(struct definitions *d, const char *parent, const struct uuid *uuid,
-		     struct definition *def, struct attr_wait *wait)
+static int ask(struct definitions *d, struct start *s, struct attr_wait *wait)
 {
-	struct start *s = d ? start_new(parent, uuid, def) : NULL;
-
 	if (!s)
 		return -ENOMEM;
 	s->asked = true;
@@ -232,6 +271,27 @@ int definition_start(struct definitions *d, const char *parent, const struct uui
 	list_append(&d->queue, &s->node);
 	loop_defer(&d->manager->loop, &d->more, more);
 	return TREE_LATER;
+}
+
+int definition_start(struct definitions *d, const char *parent, const struct uuid *uuid,
+		     struct definition *def, struct attr_wait *wait)
+{
+	return ask(d, d ? start_new(parent, uuid, def) : NULL, wait);
+}
+
+int definition_apply(struct definitions *d, const struct umdev_mdev *mdev, struct definition *def,
+		     struct attr_wait *wait)
+{
+	struct start *s = d ? start_new(mdev->parent->name, &mdev->uuid, def) : NULL;
+
+	if (!s)
+		return -ENOMEM;
+	s->made = true;
+	s->old = json_array();
+	if (s->old)
+		return ask(d, s, wait);
+	start_free(s);
+	return -ENOMEM;
 }
 
 struct definitions *definitions_start(struct manager *m)

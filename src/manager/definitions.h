@@ -24,6 +24,10 @@ struct definitions *definitions_start(struct manager *m);
  * leaves nothing of it. -ENOMEM, or TREE_LATER: wait is answered. */
 int definition_start(struct definitions *d, const char *parent, const struct uuid *uuid,
 		     struct definition *def, struct attr_wait *wait);
+/* Writes def's attributes (taken) to a device that is there, in order; when one is refused, those
+ * before it get their old values back. As definition_start. */
+int definition_apply(struct definitions *d, const struct umdev_mdev *mdev, struct definition *def,
+		     struct attr_wait *wait);
 void definitions_free(struct definitions *d); /* accepts NULL */
 /* Appends the failed ones, as devices of the interface; parent NULL: of all. d may be NULL. */
 void definitions_failed_json(const struct definitions *d, const char *parent, json_t **array);

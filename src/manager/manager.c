@@ -19,6 +19,7 @@
 #include "manager/definitions.h"
 #include "manager/drivers.h"
 #include "manager/listener.h"
+#include "manager/mdevctl_root.h"
 #include "manager/owners.h"
 #include "manager/restart.h"
 #include "manager/upgrade.h"
@@ -328,6 +329,7 @@ int manager_init(struct manager *m)
 	owners_restore(m);
 	m->definitions = definitions_start(m);
 	mount_tree(m);
+	mdevctl_root_make(&m->config);
 	return control_open(m, &m->control);
 }
 
@@ -409,6 +411,8 @@ void manager_fini(struct manager *m)
 	remove_run_dir(m, "dev");
 	remove_run_dir(m, "worker");
 	remove_run_dir(m, "sys");
+	if (!m->options.one)
+		mdevctl_root_remove(&m->config);
 	restart_close(m);
 	remove_run_dir(m, "state");
 	loop_fini(&m->loop);

@@ -152,6 +152,9 @@ def every_reply_is_as_described() -> None:
         t.equal(c.call("Start", uuid=n), {"uuid": n}, "started")
         c.call("Remove", name="x", force=False)
         c.call("Undefine", uuid=n)
+        c.call("SetAttrs", name=u, attrs=["mdev/backend/value=file"])
+        t.equal(c.call("Attrs", name=u)["attrs"], ["mdev/label/value=b", "mdev/backend/value=file"],
+                "attributes")
         c.call("Commit", names=["b"])
         c.call("Release", names=[u])
         t.equal(c.call("Restart", name="b"), {"devices": []}, "devices in use that were moved")
