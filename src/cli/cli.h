@@ -105,6 +105,11 @@ COMMAND(restart);
 COMMAND(attach);
 COMMAND(exec);
 COMMAND(monitor);
+COMMAND(volume_create);
+COMMAND(volume_list);
+COMMAND(volume_resize);
+COMMAND(volume_delete);
+COMMAND(volume_orphans);
 #undef COMMAND
 
 #endif

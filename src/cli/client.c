@@ -162,7 +162,7 @@ static enum cli_exit take_reply(const struct client *c, json_t **ret, bool *ret_
 				"umdevd listens there",
 				c->path);
 	if (reply.error) {
-		status = say_error(&reply);
+		status = c->quiet ? CLI_FAILURE : say_error(&reply);
 	} else {
 		*ret = reply.params ? json_incref(reply.params) : json_object();
 		*ret_more = reply.continues;

@@ -11,6 +11,7 @@ struct client {
 	char *path; /* of the control socket; owned */
 	char *buf;  /* owned; [0, len) was received, [0, used) is the message handled last */
 	size_t len, size, used;
+	bool quiet; /* what umdevd refuses is not said */
 };
 #define CLIENT_INIT      \
 	{                \

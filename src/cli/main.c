@@ -330,6 +330,53 @@ static const struct cli_command commands[] = {
 		.run = cmd_exec,
 	},
 	{
+		.name = "volume create",
+		.args = "PARENT NAME [KEY=VALUE...]",
+		.summary = "make a volume in the store of a parent",
+		.details = "Keys: size=SIZE, needed where the store is a directory (of devices: "
+			   "the smallest that is large enough is taken); thin=yes: it takes space "
+			   "when it is written, not now. It reads as zeros whatever was there.",
+		.options = no_options,
+		.min_args = 2,
+		.max_args = CLI_ANY_NUMBER,
+		.run = cmd_volume_create,
+	},
+	{
+		.name = "volume list",
+		.args = "[PARENT]",
+		.summary = "list the volumes",
+		.options = no_options,
+		.max_args = 1,
+		.run = cmd_volume_list,
+	},
+	{
+		.name = "volume resize",
+		.args = "PARENT NAME SIZE",
+		.summary = "make a volume larger, also in use, or smaller when nothing has it",
+		.options = no_options,
+		.min_args = 3,
+		.max_args = 3,
+		.run = cmd_volume_resize,
+	},
+	{
+		.name = "volume delete",
+		.args = "PARENT NAME",
+		.summary = "delete a volume and what is in it",
+		.details = "Refused while a device has it, or a definition.",
+		.options = no_options,
+		.min_args = 2,
+		.max_args = 2,
+		.run = cmd_volume_delete,
+	},
+	{
+		.name = "volume orphans",
+		.args = "[PARENT]",
+		.summary = "list the volumes that nobody will ask for again, and damaged ones",
+		.options = no_options,
+		.max_args = 1,
+		.run = cmd_volume_orphans,
+	},
+	{
 		.name = "monitor",
 		.args = "",
 		.summary = "print what happens, one line per event, until it is stopped",
@@ -449,7 +496,7 @@ static enum cli_exit help_all(void)
 	printf("usage: umdev COMMAND [OPTION...] [ARGUMENT...]\n\n"
 	       "Mediated devices in user space: commands for a running umdevd.\n\ncommands:\n");
 	for (size_t i = 0; i < N_COMMANDS; i++)
-		printf("  %-14s %s\n", commands[i].name, commands[i].summary);
+		printf("  %-15s %s\n", commands[i].name, commands[i].summary);
 	printf("\noptions:\n");
 	print_options(common_options);
 	printf("  %-24s %s\n", "    --version", "print the version");
@@ -478,13 +525,16 @@ static const struct cli_command *find_command(int argc, char **argv, int *ret_wo
 static enum cli_exit unknown_command(int argc, char **argv)
 {
 	const char *names[N_COMMANDS + 1] = { NULL }, *near;
-	bool is_group = strcmp(argv[0], "parent") == 0;
+	bool is_parent = strcmp(argv[0], "parent") == 0;
+	bool is_group = is_parent || strcmp(argv[0], "volume") == 0;
 	char given[128];
 
 	for (size_t i = 0; i < N_COMMANDS; i++)
 		names[i] = commands[i].name;
 	if (is_group && (argc < 2 || argv[1][0] == '-'))
-		return cli_usage(NULL, "umdev parent: add, remove or list must follow");
+		return cli_usage(NULL, "umdev %s: %s must follow", argv[0],
+				 is_parent ? "add, remove or list"
+					   : "create, list, resize, delete or orphans");
 	str_format(given, sizeof(given), "%s%s%s", argv[0], is_group ? " " : "",
 		   is_group ? argv[1] : "");
 	near = err_nearest(given, names);

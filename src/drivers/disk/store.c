@@ -28,12 +28,6 @@
 #define MAGIC "umdev volume 1\n"
 #define RECORD_MAX 4096
 
-static void closedirp(DIR **dir)
-{
-	if (*dir)
-		closedir(*dir);
-}
-
 /* ---- records ---- */
 
 char *store_record(const struct volume *v, uint64_t size)
@@ -180,19 +174,17 @@ static int meet_file(struct store *s, const char *file)
 
 static int scan(struct store *s)
 {
-	_cleanup_(closedirp) DIR *dir = NULL;
-	int fd = openat(s->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
-	const struct dirent *entry;
+	struct dirent **entries;
+	int r = 0, n = scandirat(s->dir_fd, ".", &entries, NULL, alphasort);
 
-	dir = fd < 0 ? NULL : fdopendir(fd);
-	if (!dir) {
-		r = -errno;
-		if (fd >= 0)
-			close(fd);
-		return r;
+	if (n < 0)
+		return disk_failed(-errno, "store of", umdev_parent_name(s->parent));
+	for (int i = 0; i < n; i++) {
+		if (r == 0)
+			r = meet_file(s, entries[i]->d_name);
+		free(entries[i]);
 	}
-	while (r == 0 && (entry = readdir(dir)))
-		r = meet_file(s, entry->d_name);
+	free(entries);
 	for (struct volume *v = s->volumes; v && r == 0; v = v->next)
 		if (v->state == VOLUME_DELETING)
 			volume_clean(v);
