@@ -23,10 +23,10 @@ struct media_engine {
 	struct media_ring *more[MEDIA_RINGS_MAX];
 	unsigned n_more;
 	int tomb; /* of our rings; owned until the state names it */
-	bool open, stalled;
+	bool open;
 	struct fence fence;
 	struct loop_fd ring_source;
-	struct loop_defer work;
+	struct loop_defer work, well;
 	struct list_node media;
 	struct list_node watchers;     /* struct media_watcher */
 	struct list_node queue, ended; /* struct media_io */
@@ -208,14 +208,11 @@ void engine_remove(struct media *m)
 
 /* ---- the fence ---- */
 
-static void set_stalled(struct media_engine *e, bool stalled)
+static void tell_stalled(struct media_engine *e, bool stalled)
 {
 	struct media_watcher *w;
 	struct media *m;
 
-	if (e->stalled == stalled)
-		return;
-	e->stalled = stalled;
 	list_for_each(m, &e->media, node)
 		m->host->stalled(m->dev, stalled);
 	list_for_each(w, &e->watchers, node)
@@ -246,6 +243,12 @@ static void name_ours(struct media_engine *e)
 		close(old);
 }
 
+/* Later: a device that is not resumed yet has no transactions. */
+static void on_well(struct loop_defer *defer)
+{
+	tell_stalled(container_of(defer, struct media_engine, well), false);
+}
+
 /* Nothing of a dead life can touch anything any more. */
 static void on_passed(struct fence *f)
 {
@@ -255,7 +258,7 @@ static void on_passed(struct fence *f)
 
 	name_ours(e);
 	e->open = true;
-	set_stalled(e, false);
+	loop_defer(e->loop, &e->well, on_well);
 	list_for_each(m, &e->media, node)
 		media_open(m);
 	list_for_each(w, &e->watchers, node)
@@ -265,7 +268,7 @@ static void on_passed(struct fence *f)
 static void on_stalled(struct fence *f)
 {
 	log_error("requests of the worker that died do not end; waiting for them");
-	set_stalled(container_of(f, struct media_engine, fence), true);
+	tell_stalled(container_of(f, struct media_engine, fence), true);
 }
 
 int media_engine_start(struct media_engine *e, struct loop *loop, struct media_fence *fence)
@@ -289,6 +292,7 @@ void media_engine_free(struct media_engine *e)
 	loop_remove(&e->ring_source);
 	fence_end(&e->fence);
 	loop_defer_cancel(&e->work);
+	loop_defer_cancel(&e->well);
 	media_engine_trim(e, false, 0);
 	if (e->tomb >= 0)
 		close(e->tomb);

@@ -228,7 +228,7 @@ static bool transact(struct vfio_server *s, const struct command *c, struct vfio
 			      err_name(r));
 	}
 	if (rq->poisoned)
-		vfio_set_faulty(s, VFIO_POISON_TEXT);
+		vfio_set_faulty(s, VFIO_FAULTY, VFIO_POISON_TEXT);
 	if (r == VFIO_LATER) {
 		fill_wait(s, rq);
 		conn_unreserve(&s->half->cursor, VUSER_HEADER + room);
@@ -277,7 +277,7 @@ static int execute_reply(struct vfio_server *s, struct vfio_request *rq, const s
 
 	vfio_begin(s);
 	if (conn_try(&s->conn, &s->half->cursor) > VFIO_POISON_TRIES)
-		vfio_set_faulty(s, VFIO_POISON_TEXT);
+		vfio_set_faulty(s, VFIO_FAULTY, VFIO_POISON_TEXT);
 	else
 		r = message_reply(s, &rq->header, rq->payload, rq->len);
 	if (r < 0) {

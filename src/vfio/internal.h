@@ -46,6 +46,7 @@ enum vfio_irq { VFIO_IRQ_INTX, VFIO_IRQ_MSI, VFIO_IRQ_MSIX, VFIO_IRQ_ERR, VFIO_I
  * with others (ends of requests to media). */
 #define VFIO_REDO_ENTRIES 128
 #define VFIO_REDO_BYTES (2 * UMDEV_DMA_REDO_MAX)
+#define VFIO_STALLED_TEXT "requests of the worker that died do not end"
 #define VFIO_POISON_TEXT "a request crashed the device again and again"
 
 /* A DMA by message. Its bytes (writes) lie in vfio_shared.message_data under the same index. */
@@ -75,12 +76,19 @@ struct vfio_wait {
 	uint8_t reply[24];   /* payload of the answer */
 };
 
+/* Why a device that serves is shown as faulty. */
+enum vfio_fault {
+	VFIO_WELL,
+	VFIO_STALLED, /* requests of a dead worker do not end; until they have */
+	VFIO_FAULTY,  /* a poisoned request or a missed deadline; until the next open */
+};
+
 /* Copied for every transaction. Followed by the MSI-X table and the device's half. */
 struct vfio_half {
 	_Alignas(16) struct conn_cursor cursor; /* what follows is aligned so, too */
 	uint32_t state;                         /* enum vfio_state */
-	uint32_t faulty;   /* a poisoned request or a missed deadline, until the next open */
-	uint32_t reported; /* ops->closed is owed with reason `reported` - 1 */
+	uint32_t faulty;                        /* enum vfio_fault */
+	uint32_t reported;                      /* ops->closed is owed with reason `reported` - 1 */
 	uint32_t progress; /* bytes (MULTI: 8 per entry) of the write at the head that are done */
 	uint32_t intx_asserted, intx_masked;
 	uint32_t client_data; /* largest payload of a message DMA that the client takes */
@@ -217,7 +225,8 @@ void vfio_drain(struct vfio_server *s, uint64_t iova, uint64_t size);
 /* Log, once per connection and kind of complaint. */
 void vfio_complain(struct vfio_server *s, enum vfio_complaint what, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
-void vfio_set_faulty(struct vfio_server *s, const char *text); /* in a transaction */
+/* In a transaction. Only what is worse than before is told. */
+void vfio_set_faulty(struct vfio_server *s, enum vfio_fault fault, const char *text);
 /* Back to power-on values, inside a transaction. */
 void vfio_reset(struct vfio_server *s, enum umdev_reset why);
 /* The same for one who is told when it is done: the command is answered (VFIO_LATER) when nothing

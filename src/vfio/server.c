@@ -154,11 +154,11 @@ void vfio_reset_and_wait(struct vfio_server *s, enum umdev_reset why)
 	s->half->wait = (struct vfio_wait){ .size = UINT64_MAX };
 }
 
-void vfio_set_faulty(struct vfio_server *s, const char *text)
+void vfio_set_faulty(struct vfio_server *s, enum vfio_fault fault, const char *text)
 {
-	if (s->half->faulty)
+	if (s->half->faulty >= fault)
 		return;
-	s->half->faulty = 1;
+	s->half->faulty = fault;
 	vfio_complain(s, VFIO_COMPLAIN_POISON, "%s", text);
 	s->ops->faulty(s->dev, text);
 }
@@ -198,7 +198,7 @@ static void try_again(struct loop_timer *timer)
 static void cannot_close(struct vfio_server *s, const char *why)
 {
 	vfio_begin(s);
-	vfio_set_faulty(s, why);
+	vfio_set_faulty(s, VFIO_FAULTY, why);
 	vfio_commit(s);
 	loop_timer_arm(s->loop, &s->timer, RETRY_CLOSE_MS * 1000000ull, try_again);
 }
@@ -447,11 +447,13 @@ static void media_stalled(struct umdev_device *dev, bool stalled)
 {
 	struct vfio_server *s = dev->vfio;
 
+	if (!stalled && s->half->faulty != VFIO_STALLED)
+		return;
 	vfio_begin(s);
 	if (stalled)
-		vfio_set_faulty(s, "requests of the worker that died do not end");
+		vfio_set_faulty(s, VFIO_STALLED, VFIO_STALLED_TEXT);
 	else
-		s->half->faulty = 0;
+		s->half->faulty = VFIO_WELL;
 	vfio_commit(s);
 	if (!stalled)
 		s->ops->faulty(dev, "");
@@ -507,7 +509,7 @@ static void open_connection(struct vfio_server *s, int fd)
 	h = s->half;
 	h->cursor = (struct conn_cursor)CONN_CURSOR_INIT;
 	h->state = VFIO_HELLO;
-	h->faulty = 0;
+	h->faulty = VFIO_WELL;
 	conn_attach_fresh(&s->conn, &s->shared->conn, &h->cursor, fd, vuser_len);
 	device_streams_reset(s->dev);
 	vfio_reset(s, UMDEV_RESET_OPEN);
@@ -648,7 +650,8 @@ int vfio_server_resume(struct vfio_server *s, bool crashed)
 	if (s->dev->half->work)
 		loop_defer(s->loop, &s->work, on_work);
 	if (s->half->faulty)
-		s->ops->faulty(s->dev, VFIO_POISON_TEXT);
+		s->ops->faulty(s->dev, s->half->faulty == VFIO_STALLED ? VFIO_STALLED_TEXT
+								       : VFIO_POISON_TEXT);
 	if (s->half->state == VFIO_CLOSED && s->half->reported)
 		report_closed(s);
 	if (s->half->state == VFIO_CLOSING)

@@ -192,10 +192,10 @@ static bool half_is_possible(const struct vfio_server *s, const struct vfio_half
 		if (bit_is_set(h->signal, slot))
 			return false;
 	}
-	return h->state <= VFIO_CLOSING && h->reported <= 1 + VFIO_CLOSE_FAULT &&
-	       (h->state != VFIO_CLOSING || h->reported) && h->wait.waiting <= 1 &&
-	       h->wait.reply_len <= sizeof(h->wait.reply) && h->client_fds <= VFIO_MAX_FDS &&
-	       pci_config_is_possible(&s->pci, h->config);
+	return h->state <= VFIO_CLOSING && h->faulty <= VFIO_FAULTY &&
+	       h->reported <= 1 + VFIO_CLOSE_FAULT && (h->state != VFIO_CLOSING || h->reported) &&
+	       h->wait.waiting <= 1 && h->wait.reply_len <= sizeof(h->wait.reply) &&
+	       h->client_fds <= VFIO_MAX_FDS && pci_config_is_possible(&s->pci, h->config);
 }
 
 int vfio_state_check(struct vfio_server *s, size_t size)

@@ -501,7 +501,7 @@ static void poisoned_request_is_answered_unexecuted(void **state)
 		conn_try(&g.rig.server->conn, &g.rig.server->half->cursor);
 	assert_int_equal(rig_call(&g.rig, VUSER_RESET, NULL, 0, NULL, 0, NULL), EIO);
 	assert_int_equal(g.rig.n_faulty, 2); /* also by a request that is refused */
-	assert_int_equal(g.rig.server->half->faulty, 1);
+	assert_int_equal(g.rig.server->half->faulty, VFIO_FAULTY);
 	rig_write(&g.rig, 0, RIG_SCRATCH, 8, 1);
 	/* One count is taken back when the life before was killed without fault of its own. */
 	for (unsigned i = 0; i < VFIO_POISON_TRIES; i++)

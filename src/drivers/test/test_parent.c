@@ -36,8 +36,8 @@ static const struct umdev_param color = {
 };
 static const struct umdev_param *const params[] = { &gain, &note, &color, NULL };
 
-enum medium { MEDIUM_MEMORY, MEDIUM_FILE, MEDIUM_DIRECT, MEDIUM_NULL };
-static const char *const media[] = { "memory", "file", "direct", "null", NULL };
+enum medium { MEDIUM_MEMORY, MEDIUM_FILE, MEDIUM_DIRECT, MEDIUM_NULL, MEDIUM_NAMED };
+static const char *const media[] = { "memory", "file", "direct", "null", "named", NULL };
 
 static const struct umdev_param size = {
 	.name = "size",
@@ -52,7 +52,7 @@ static const struct umdev_param size = {
 };
 static const struct umdev_param medium = {
 	.name = "medium",
-	.description = "where the blocks are: gone with the last client, in any case",
+	.description = "where the blocks are: gone with the last client, but for named",
 	.def = "memory",
 	.choices = media,
 	.type = UMDEV_ENUM,
@@ -124,15 +124,17 @@ static int judge_evil(void)
 	return -EPERM;
 }
 
-/* A file without a name, or -errno. */
+/* A file, mostly without a name; -1 and errno. */
 static int open_medium(enum medium kind, uint64_t bytes)
 {
-	const char *dir = getenv("TMPDIR");
+	const char *dir = getenv("TMPDIR"), *name = getenv("UMDEV_TEST_MEDIUM");
 	int fd;
 
 	switch (kind) {
 	case MEDIUM_NULL:
 		return open("/dev/null", O_RDWR | O_CLOEXEC);
+	case MEDIUM_NAMED:
+		return open(name ? name : "", O_RDWR | O_DIRECT | O_CLOEXEC);
 	case MEDIUM_MEMORY:
 		fd = memfd_create("test-blk", MFD_CLOEXEC);
 		break;
