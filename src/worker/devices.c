@@ -6,6 +6,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/plugin.h"
+#include "drivers/disk/disk.h"
 #include "drivers/display/display.h"
 #include "drivers/mtty/mtty.h"
 #include "drivers/test/test.h"
@@ -14,6 +15,7 @@
 #define MAX_FILES 256 /* a group needs a few; --state-versions tells of all that umdevd has */
 
 static const struct umdev_device_driver *drivers[8 + MAX_FILES + 1] = {
+	&disk_device_driver,
 	&display_device_driver,
 	&mtty_device_driver,
 	&test_device_driver,
