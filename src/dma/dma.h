@@ -39,6 +39,7 @@
 #define DMA_CHUNK 128
 #define DMA_PAGE 4096 /* smallest unit of a map; the pgsizes that are offered */
 #define DMA_QUIESCE_MS 3000
+#define DMA_IDLE_MS 500 /* a guest that maps page by page is back within microseconds */
 
 enum dma_prot {
 	DMA_READ = 1 << 0,
@@ -109,6 +110,14 @@ struct dma_seg {
 int dma_table_new(struct dma_shared *shared, bool resume, struct dma_table **ret);
 /* Unmaps; descriptors stay named by shared. No reader, pin or quiesce may be left. NULL: no-op. */
 void dma_table_free(struct dma_table *t);
+/*
+ * From now on one file whose last map went stays open and mapped, as long as it is the latest, for
+ * DMA_IDLE_MS: mapping it again costs no mmap and no page faults. No address leads to it: the
+ * memory is not touched, but not freed either. It goes at once with an unmap of everything, and
+ * when its place or its bytes are needed; a successor does not have it.
+ */
+void dma_keep_idle(struct dma_table *t, struct loop *loop);
+void dma_forget_idle(struct dma_table *t); /* now; may repeat */
 /* Every descriptor in use: the files of the state, and what this life opened for itself. */
 void dma_each_fd(const struct dma_table *t, void (*fn)(void *, int), void *arg);
 

@@ -4,6 +4,10 @@
  *
  * A file that grew is mapped again at its new length for maps made from then on; entries (and what
  * other threads resolved through them) keep the mapping they were made with.
+ *
+ * One file may be idle: its last map went, but it stays open and mapped for a moment, because who
+ * maps page by page (a guest behind an IOMMU) comes back with the same file. No address leads to
+ * it, so nothing of it is touched.
  */
 #include <assert.h>
 #include <errno.h>
@@ -120,9 +124,30 @@ void file_get(struct dma_table *t, const struct dma_entry *e)
 {
 	if (e->file < 0)
 		return;
+	if (e->file == t->idle) {
+		t->idle = -1;
+		loop_timer_cancel(&t->idle_end);
+	}
 	t->files[e->file].n_maps++;
 	if (e->mapping)
 		e->mapping->n_maps++;
+}
+
+static void idle_ends(struct loop_timer *timer)
+{
+	dma_forget_idle(container_of(timer, struct dma_table, idle_end));
+}
+
+/* Its last map went. */
+static void file_rest(struct dma_table *t, int file)
+{
+	if (!t->idle_loop || !t->files[file].mapping) {
+		file_close(t, file);
+		return;
+	}
+	file_close_idle(t);
+	t->idle = file;
+	loop_timer_arm(t->idle_loop, &t->idle_end, DMA_IDLE_MS * 1000000ULL, idle_ends);
 }
 
 void file_put(struct dma_table *t, const struct dma_entry *e)
@@ -136,7 +161,7 @@ void file_put(struct dma_table *t, const struct dma_entry *e)
 		mapping_retire(t, e->mapping);
 	assert(file->n_maps);
 	if (--file->n_maps == 0)
-		file_close(t, e->file);
+		file_rest(t, e->file);
 }
 
 void file_close(struct dma_table *t, int file)
@@ -150,4 +175,14 @@ void file_close(struct dma_table *t, int file)
 	__atomic_store_n(&slot->fd, -1, __ATOMIC_RELEASE);
 	if (fd >= 0)
 		close(fd);
+}
+
+void file_close_idle(struct dma_table *t)
+{
+	int file = t->idle;
+
+	loop_timer_cancel(&t->idle_end);
+	t->idle = -1;
+	if (file >= 0)
+		file_close(t, file);
 }

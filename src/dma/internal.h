@@ -86,6 +86,9 @@ struct dma_table {
 	bool unswept;               /* rebuilt: files without maps may be left from a death */
 	struct charge mapped;       /* bytes of all mappings, the staged and the retired included */
 	struct dma_mapping *staged; /* made by a prepare, for the apply that follows it */
+	struct loop *idle_loop;     /* borrowed; NULL: files go with their last map */
+	int idle;                   /* file without maps that is kept, or -1 */
+	struct loop_timer idle_end; /* its end */
 
 	struct dma_view *index; /* of DMA_MAX_CHUNKS references */
 	struct dma_chunk *spare[DMA_SPARES];
@@ -150,9 +153,10 @@ void mapping_free(struct dma_mapping *m); /* NULL: no-op */
 /* Makes m (owned from now on) the mapping for new entries of a file. */
 void file_set_mapping(struct dma_table *t, int file, struct dma_mapping *m);
 void file_get(struct dma_table *t, const struct dma_entry *e); /* one more entry */
-void file_put(struct dma_table *t, const struct dma_entry *e); /* the last one closes it */
+void file_put(struct dma_table *t, const struct dma_entry *e); /* the last one: closed, or idle */
 /* Closes a file that has no entry. */
 void file_close(struct dma_table *t, int file);
+void file_close_idle(struct dma_table *t); /* may repeat; its mapping is retired */
 
 /* view.c */
 int views_init(struct dma_table *t);

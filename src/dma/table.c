@@ -120,6 +120,18 @@ static int file_find(const struct dma_table *t, const struct dma_file_slot *file
 	return place;
 }
 
+/* file_map; an idle file makes room. */
+static int map_now(struct dma_table *t, int file, const struct dma_file_slot *slot)
+{
+	int r = file_map(t, slot, &t->staged);
+
+	if (r < 0 && t->idle >= 0 && t->idle != file) {
+		dma_forget_idle(t);
+		r = file_map(t, slot, &t->staged);
+	}
+	return r;
+}
+
 /* Fills the record's part about the file behind fd and has it mapped. */
 static int prepare_file(struct dma_table *t, int fd, struct dma_record *record)
 {
@@ -131,6 +143,10 @@ static int prepare_file(struct dma_table *t, int fd, struct dma_record *record)
 	if (r < 0)
 		return r;
 	record->file = file_find(t, file);
+	if (record->file < 0 && t->idle >= 0) {
+		dma_forget_idle(t);
+		record->file = file_find(t, file);
+	}
 	if (record->file < 0)
 		return record->file;
 	record->value.file = record->file;
@@ -143,7 +159,7 @@ static int prepare_file(struct dma_table *t, int fd, struct dma_record *record)
 	else if (file->size < known->size)
 		file->size = known->size; /* it shrank, but not below what is asked for */
 	if (!m || m->len < file->size)
-		r = file_map(t, file, &t->staged);
+		r = map_now(t, record->file, file);
 	file->fd = -1;
 	return r;
 }
@@ -365,6 +381,7 @@ int dma_apply(struct dma_table *t, const struct dma_record *record)
 		break;
 	case DMA_OP_UNMAP_ALL:
 		index_remove(t, 0, UINT64_MAX, entry_gone);
+		file_close_idle(t); /* who lets everything go means it */
 		t->shared->n_slots = 0;
 		t->index->generation++;
 		break;
@@ -509,6 +526,7 @@ void dma_table_free(struct dma_table *t)
 {
 	if (!t)
 		return;
+	loop_timer_cancel(&t->idle_end);
 	views_fini(t);
 	staged_drop(t);
 	mappings_free(t);
@@ -524,6 +542,7 @@ int dma_table_new(struct dma_shared *shared, bool resume, struct dma_table **ret
 	if (!t)
 		return -ENOMEM;
 	t->shared = shared;
+	t->idle = -1;
 	t->mapped.limit = DMA_MAX_MAPPED;
 	/* Slot numbers end before the bitmap does. */
 	t->used[DMA_MAX_MAPS / 64] = ~0ULL << (DMA_MAX_MAPS % 64);
@@ -546,6 +565,18 @@ int dma_table_new(struct dma_shared *shared, bool resume, struct dma_table **ret
 	}
 	*ret = t;
 	return 0;
+}
+
+void dma_keep_idle(struct dma_table *t, struct loop *loop)
+{
+	t->idle_loop = loop;
+}
+
+void dma_forget_idle(struct dma_table *t)
+{
+	assert(!t->changed || list_is_empty(&t->readers));
+	file_close_idle(t);
+	views_publish(t);
 }
 
 void dma_each_fd(const struct dma_table *t, void (*fn)(void *, int), void *arg)

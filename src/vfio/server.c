@@ -583,6 +583,8 @@ static int life_init(struct vfio_server *s, enum umdev_init how, size_t size,
 		s->effects->dma.op = DMA_OP_NONE;
 	}
 	if (r >= 0)
+		dma_keep_idle(s->dma, s->loop);
+	if (r >= 0)
 		r = media_attach(s->dev, s->dma, &media_host);
 	if (r >= 0)
 		r = queues_attach(s->dev, s->dma, &queue_host, how, vfio_doorbells(s));

@@ -40,7 +40,7 @@ static inline void dma_check_table(const struct dma_table *t)
 		n_used += t->shared->slots[i].kind != DMA_FREE;
 	assert(n_used == n);
 	for (int i = 0; i < DMA_MAX_FILES; i++)
-		assert((t->shared->files[i].fd >= 0) == (t->files[i].n_maps > 0));
+		assert((t->shared->files[i].fd >= 0) == (t->files[i].n_maps > 0 || i == t->idle));
 }
 
 static inline struct dma_shared *dma_shared_new(void)

@@ -48,9 +48,11 @@ static int teardown(void **state)
 static struct dma_table *reborn(struct dma_table *t, struct dma_shared *shared)
 {
 	struct dma_record none = { .op = DMA_OP_NONE };
+	struct loop *loop = t->idle_loop;
 
 	dma_table_free(t);
 	assert_int_equal(dma_table_new(shared, true, &t), 0);
+	dma_keep_idle(t, loop);
 	assert_int_equal(dma_apply(t, &none), 0);
 	return t;
 }
@@ -572,12 +574,17 @@ static void run_model(struct dma_table **t, struct dma_shared *shared, uint64_t 
 static void it_agrees_with_a_naive_model(void **state)
 {
 	struct fixture *f = *state;
+	struct loop loop = LOOP_INIT;
 
+	assert_int_equal(loop_init(&loop), 0);
 	for (unsigned seed = 1; seed <= 3; seed++) {
+		dma_keep_idle(f->t, seed == 2 ? NULL : &loop); /* which never runs */
 		run_model(&f->t, f->shared, 0, seed);
 		run_model(&f->t, f->shared, 0xc3000, seed + 100);
 		run_model(&f->t, f->shared, -SPACE * PAGE, seed + 200);
 	}
+	dma_forget_idle(f->t);
+	loop_fini(&loop);
 }
 
 /* ---- many ---- */
