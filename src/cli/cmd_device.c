@@ -105,39 +105,7 @@ enum cli_exit cmd_show(struct cli *cli)
 	print_fields(json_object_get(reply, "device"), device_fields);
 	print_path(json_object_get(reply, "device"));
 	print_fields(json_object_get(reply, "attach"), attach_fields);
-	return print_params(json_object_get(reply, "params"), false);
-}
-
-/* Sends one key=value. */
-static enum cli_exit set_one(struct client *c, const char *name, const char *setting)
-{
-	_cleanup_json_ json_t *reply = NULL;
-	const char *equal = strchr(setting, '=');
-	json_t *params = json_pack("{s:s, s:s%, s:s}", "name", name, "param", setting,
-				   (size_t)(equal - setting), "value", equal + 1);
-
-	if (!params)
-		return cli_fail(CLI_USAGE, "set: the device's name is not UTF-8 text");
-	return client_call(c, "ParamSet", params, &reply);
-}
-
-enum cli_exit cmd_set(struct cli *cli)
-{
-	_cleanup_client_ struct client c = CLIENT_INIT;
-	_cleanup_json_ json_t *settings = cli_settings(cli, 1), *done = NULL;
-	const json_t *setting;
-	enum cli_exit status;
-	size_t i;
-
-	if (!settings)
-		return CLI_USAGE;
-	status = client_open(&c);
-	json_array_foreach(settings, i, setting) {
-		if (!status)
-			status = set_one(&c, cli->args[0], json_string_value(setting));
-	}
-	done = json_object();
-	return !status && cli->json ? print_json(done) : status;
+	return print_more_params(json_object_get(reply, "params"), false);
 }
 
 static enum cli_exit call_with_names(struct cli *cli, const char *method)

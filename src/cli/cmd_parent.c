@@ -3,34 +3,8 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include "base/err.h"
 #include "cli/client.h"
 #include "cli/print.h"
-
-#define MAX_NAMES 256 /* looked at for a near match */
-
-/* The row of `rows` whose name is `name`; NULL: said with the nearest one. */
-static json_t *find_row(const json_t *rows, const char *what, const char *name)
-{
-	const char *names[MAX_NAMES + 1] = { NULL }, *near;
-	json_t *row;
-	size_t i;
-
-	json_array_foreach(rows, i, row) {
-		const char *row_name = json_string_value(json_object_get(row, "name"));
-
-		if (row_name && strcmp(row_name, name) == 0)
-			return row;
-		if (row_name && i < MAX_NAMES)
-			names[i] = row_name;
-	}
-	near = err_nearest(name, names);
-	if (near)
-		cli_fail(CLI_NOT_FOUND, "no %s \"%s\": did you mean \"%s\"?", what, name, near);
-	else
-		cli_fail(CLI_NOT_FOUND, "no %s \"%s\"", what, name);
-	return NULL;
-}
 
 enum cli_exit cmd_drivers(struct cli *cli)
 {
@@ -48,13 +22,13 @@ enum cli_exit cmd_drivers(struct cli *cli)
 		return status;
 	if (!cli->n_args)
 		return cli->json ? print_json(reply) : print_table(drivers, columns);
-	driver = find_row(drivers, "driver", cli->args[0]);
+	driver = print_find_row(drivers, "driver", cli->args[0]);
 	if (!driver)
 		return CLI_NOT_FOUND;
 	if (cli->json)
 		return print_json(driver);
 	print_fields(driver, fields);
-	return print_params(json_object_get(driver, "params"), true);
+	return print_more_params(json_object_get(driver, "params"), true);
 }
 
 /* Takes the setting driver=... out of the list; a new reference to its value, or NULL. */
@@ -148,7 +122,7 @@ static enum cli_exit describe_type(const struct cli *cli, json_t *type)
 	if (cli->json)
 		return print_json(type);
 	print_fields(type, fields);
-	return print_params(json_object_get(type, "params"), true);
+	return print_more_params(json_object_get(type, "params"), true);
 }
 
 enum cli_exit cmd_types(struct cli *cli)
@@ -175,6 +149,6 @@ enum cli_exit cmd_types(struct cli *cli)
 		return status;
 	types = json_object_get(reply, "types");
 	if (cli->n_args == 2)
-		return describe_type(cli, find_row(types, "type", cli->args[1]));
+		return describe_type(cli, print_find_row(types, "type", cli->args[1]));
 	return cli->json ? print_json(reply) : print_table(types, columns);
 }

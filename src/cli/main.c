@@ -213,14 +213,32 @@ static const struct cli_command commands[] = {
 		.run = cmd_show,
 	},
 	{
-		.name = "set",
+		.name = "param list",
+		.args = "DEVICE | PARENT TYPE",
+		.summary = "list the parameters of a device, or those that a type's devices have",
+		.options = no_options,
+		.min_args = 1,
+		.max_args = 2,
+		.run = cmd_param_list,
+	},
+	{
+		.name = "param show",
+		.args = "DEVICE PARAMETER | PARENT TYPE PARAMETER",
+		.summary = "show all that is known about one parameter",
+		.options = no_options,
+		.min_args = 2,
+		.max_args = 3,
+		.run = cmd_param_show,
+	},
+	{
+		.name = "param set",
 		.args = "DEVICE KEY=VALUE...",
 		.summary = "change parameters of a device, one after the other",
 		.details = "Stops at the first that is refused; those before it stay changed.",
 		.options = no_options,
 		.min_args = 2,
 		.max_args = CLI_ANY_NUMBER,
-		.run = cmd_set,
+		.run = cmd_param_set,
 	},
 	{
 		.name = "define",
@@ -522,19 +540,28 @@ static const struct cli_command *find_command(int argc, char **argv, int *ret_wo
 	return NULL;
 }
 
+/* The second words of the commands that begin with `word`, as a list; false: there are none. */
+static bool words_behind(const char *word, char *buf, size_t size)
+{
+	size_t len = strlen(word), at = 0;
+
+	for (size_t i = 0; i < N_COMMANDS; i++)
+		if (strncmp(commands[i].name, word, len) == 0 && commands[i].name[len] == ' ')
+			at += str_format(buf + at, size - at, "%s%s", at ? ", " : "",
+					 commands[i].name + len + 1);
+	return at > 0;
+}
+
 static enum cli_exit unknown_command(int argc, char **argv)
 {
 	const char *names[N_COMMANDS + 1] = { NULL }, *near;
-	bool is_parent = strcmp(argv[0], "parent") == 0;
-	bool is_group = is_parent || strcmp(argv[0], "volume") == 0;
-	char given[128];
+	char given[128], words[128];
+	bool is_group = words_behind(argv[0], words, sizeof(words));
 
 	for (size_t i = 0; i < N_COMMANDS; i++)
 		names[i] = commands[i].name;
 	if (is_group && (argc < 2 || argv[1][0] == '-'))
-		return cli_usage(NULL, "umdev %s: %s must follow", argv[0],
-				 is_parent ? "add, remove or list"
-					   : "create, list, resize, delete or orphans");
+		return cli_usage(NULL, "umdev %s: one of %s must follow", argv[0], words);
 	str_format(given, sizeof(given), "%s%s%s", argv[0], is_group ? " " : "",
 		   is_group ? argv[1] : "");
 	near = err_nearest(given, names);

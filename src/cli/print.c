@@ -5,8 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <libsmartcols.h>
+#include "base/err.h"
 #include "base/str.h"
 #include "cli/print.h"
+
+#define MAX_NAMES 256 /* looked at for a near match */
 
 static void unref_tablep(struct libscols_table **table)
 {
@@ -149,6 +152,34 @@ enum cli_exit print_params(json_t *params, bool is_type)
 		return CLI_OK;
 	json_array_foreach(params, i, param)
 		json_object_set_new(param, "range", range_of(param));
-	putchar('\n');
 	return print_table(params, is_type ? of_type : of_device);
+}
+
+enum cli_exit print_more_params(json_t *params, bool is_type)
+{
+	if (json_array_size(params))
+		putchar('\n');
+	return print_params(params, is_type);
+}
+
+json_t *print_find_row(const json_t *rows, const char *what, const char *name)
+{
+	const char *names[MAX_NAMES + 1] = { NULL }, *near;
+	json_t *row;
+	size_t i;
+
+	json_array_foreach(rows, i, row) {
+		const char *row_name = json_string_value(json_object_get(row, "name"));
+
+		if (row_name && strcmp(row_name, name) == 0)
+			return row;
+		if (row_name && i < MAX_NAMES)
+			names[i] = row_name;
+	}
+	near = err_nearest(name, names);
+	if (near)
+		cli_fail(CLI_NOT_FOUND, "no %s \"%s\": did you mean \"%s\"?", what, name, near);
+	else
+		cli_fail(CLI_NOT_FOUND, "no %s \"%s\"", what, name);
+	return NULL;
 }

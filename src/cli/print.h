@@ -29,8 +29,13 @@ struct field {
 };
 void print_fields(const json_t *object, const struct field *fields);
 
+/* The row of `rows` whose name is `name`; NULL: said, with the nearest one. */
+json_t *print_find_row(const json_t *rows, const char *what, const char *name);
+
 /* Parameters of a device, or (is_type) of a type or driver, which have no value. */
 enum cli_exit print_params(json_t *params, bool is_type);
+/* The same behind other lines. */
+enum cli_exit print_more_params(json_t *params, bool is_type);
 
 /* Text of a member, to be freed: numbers in decimal, lists joined by blanks, "" when absent. */
 char *print_text(const json_t *value);

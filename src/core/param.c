@@ -2,8 +2,8 @@
 /*
  * The way of a parameter write, the same for every door:
  *
- *   form -> no change? -> may it change now? -> limits -> group, pool, other devices -> driver ->
- *   the worker, if it serves and the parameter is live -> commit and tell
+ *   may it ever change? -> form -> no change? -> may it change now? -> limits -> group, pool,
+ *   other devices -> driver -> the worker, if it serves and the parameter is live -> commit, tell
  *
  * A refusal at any step leaves the old value, the pools and the group as they were. Units are
  * taken before the driver is asked and, while a worker is being asked, cover both values.
@@ -90,17 +90,23 @@ static bool is_set(const struct umdev_mdev *mdev, unsigned index)
 	return mdev->params_set & UINT32_C(1) << index;
 }
 
-/* 0, -EACCES for ever, -EBUSY in this state. */
+/* What the mode of its file says in the tree: before anything is read. 0 / -EACCES */
+static int check_mode(const struct umdev_param *desc)
+{
+	if (desc->writable == UMDEV_W_NEVER)
+		return err_set(-EACCES, "%s is read-only", desc->name);
+	if (desc->writable == UMDEV_W_CREATE)
+		return err_set(-EACCES, "%s can only be given when the device is created",
+			       desc->name);
+	return 0;
+}
+
+/* 0, or -EBUSY in this state. */
 static int check_writable(const struct umdev_mdev *mdev, unsigned index)
 {
 	const struct umdev_param *desc = mdev->type->info->params[index];
 	enum umdev_param_writable writable = desc->writable;
 
-	if (writable == UMDEV_W_NEVER)
-		return err_set(-EACCES, "%s is read-only", desc->name);
-	if (writable == UMDEV_W_CREATE)
-		return err_set(-EACCES, "%s can only be given when the device is created",
-			       desc->name);
 	if (writable == UMDEV_W_ONCE && is_set(mdev, index))
 		return err_set(-EBUSY, "%s can be set once and was; create the device anew",
 			       desc->name);
@@ -328,7 +334,9 @@ int param_set_index(struct umdev_mdev *mdev, unsigned index, const char *text, s
 
 	if (mdev->state == MDEV_REMOVING)
 		return err_set(-ENODEV, "%s is being removed", mdev->uuid_text);
-	error = value ? value_parse(desc, text, len, value) : -ENOMEM;
+	error = check_mode(desc);
+	if (!error)
+		error = value ? value_parse(desc, text, len, value) : -ENOMEM;
 	if (error < 0)
 		return error;
 	if (strcmp(value->text, mdev_param(mdev, index)->text) == 0) {

@@ -90,7 +90,8 @@ json_t *control_driver_json(const struct umdev_parent_driver *driver, const char
 json_t *control_parent_json(const struct umdev_parent *parent);
 json_t *control_type_json(const struct mdev_type *type);
 json_t *control_device_json(const struct umdev_mdev *mdev);
-json_t *control_params_json(const struct umdev_mdev *mdev);
+/* user: who asks; without the private values that are not for its eyes. */
+json_t *control_params_json(const struct umdev_mdev *mdev, const struct tree_user *user);
 json_t *control_attach_json(const struct umdev_mdev *mdev);
 json_t *control_event_json(const struct core_event *event); /* also NULL: not for clients */
 

@@ -4,8 +4,10 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <umdev/cleanup.h>
 #include "base/err.h"
+#include "base/str.h"
 #include "core/core.h"
 #include "core/group.h"
 #include "manager/control.h"
@@ -126,7 +128,27 @@ static json_t *type_params_json(const struct core_type *info)
 	return array;
 }
 
-json_t *control_params_json(const struct umdev_mdev *mdev)
+/* A private value is told to those who may read its file; where there is none (params=off, not
+ * bound), to root and to our own user. */
+static bool may_read(const struct umdev_mdev *mdev, unsigned index, const struct tree_user *user)
+{
+	const struct core_type *info = mdev->type->info;
+	const struct umdev_param *desc = info->params[index];
+	bool of_class = index < info->n_standard || desc->id;
+	char path[TREE_PATH_MAX];
+	struct tree_ref ref;
+
+	if (!desc->secret)
+		return true;
+	str_format(path, sizeof(path), "/devices/virtual/%s/%s/%s/%s/%s/value",
+		   mdev->parent->class_name, mdev->parent->name, mdev->uuid_text,
+		   of_class ? "mdev" : "vendor", desc->name);
+	if (tree_walk(&mdev->core->tree, path, true, &ref) == 0)
+		return tree_access(&mdev->core->tree, &ref, R_OK, user) == 0;
+	return user->uid == 0 || user->uid == geteuid();
+}
+
+json_t *control_params_json(const struct umdev_mdev *mdev, const struct tree_user *user)
 {
 	const struct core_type *info = mdev->type->info;
 	json_t *array = json_array();
@@ -134,7 +156,7 @@ json_t *control_params_json(const struct umdev_mdev *mdev)
 	for (unsigned i = 0; i < info->n_params; i++) {
 		json_t *json = param_json(info->params[i], info->defaults[i].text);
 
-		if (!info->params[i]->secret)
+		if (may_read(mdev, i, user))
 			set_text(&json, "value", mdev_param(mdev, i)->text);
 		if (info->params[i]->pool)
 			set_number(&json, "available", param_available(mdev, i));

@@ -175,7 +175,7 @@ class Device:
 
     def change_parameter(self) -> None:
         value = self.random.randrange(20, 101)
-        self.daemon.umdev("set", self.uuid, f"gain={value}")
+        self.daemon.umdev("param", "set", self.uuid, f"gain={value}")
         t.equal(self.get(0x38, 4), value, "gain")
 
 

@@ -115,7 +115,7 @@ def without_umdevd_the_status_says_so() -> None:
     with t.TempDir() as d:
         env = {"UMDEV_RUN": str(d), "UMDEV_CONFIG": str(d)}
         for line in ("list", "parent list", "types", "drivers", "show x", "remove x", "monitor",
-                     "set x a=b", "create -p a -t b", "attach x", "exec true",
+                     "param set x a=b", "create -p a -t b", "attach x", "exec true",
                      "parent add a driver=b"):
             check_failure(run(*line.split(), env=env), NO_DAEMON, str(d), "UMDEV_RUN")
         if os.geteuid() != 0:
@@ -268,7 +268,7 @@ def json_is_what_umdevd_answers() -> None:
         t.equal(answer("drivers", "mtty")["name"], "mtty", "one driver")
         t.equal(answer("attach", u)["devices"],
                 [{**v.call("Show", name=u)["attach"], "uuid": u}], "attach")
-        t.equal(answer("set", u, "backend=file"), {}, "set")
+        t.equal(answer("param", "set", u, "backend=file"), {}, "set")
         t.equal(answer("remove", u), {}, "remove")
         t.equal(answer("parent", "add", "card1", "driver=mtty"), {}, "parent add")
         t.equal(answer("parent", "remove", "card1"), {}, "parent remove")
@@ -284,7 +284,7 @@ def parameters_are_set_at_create_and_later() -> None:
             .stdout.strip()
         t.equal(value("mdev/label/value"), "left", "label")
         t.equal(value("mdev/backend/value"), "none", "backend")
-        d.umdev("set", "left", "backend=socket", "label=right")
+        d.umdev("param", "set", "left", "backend=socket", "label=right")
         t.equal(value("mdev/backend/value"), "socket", "backend")
         check_failure(d.umdev("show", "left", ok=False), NOT_FOUND, "left")
         t.check(u in d.umdev("show", "right").stdout, "not found by its label")
@@ -309,7 +309,7 @@ def what_is_wrong_in_a_value_is_a_usage_error() -> None:
 def what_does_not_exist_is_not_found() -> None:
     with card() as d:
         for line, near in ((f"show {NOBODY}", NOBODY), (f"remove {NOBODY}", NOBODY),
-                           (f"set {NOBODY} label=x", NOBODY), (f"attach {NOBODY}", NOBODY),
+                           (f"param set {NOBODY} label=x", NOBODY), (f"attach {NOBODY}", NOBODY),
                            ("create -p crad0 -t mtty-1", "crad0"),
                            ("create -p card0 -t mtty-3", "mtty-"), ("types crad0", "crad0"),
                            ("types card0 mtty-3", "mtty-"), ("drivers mtt", "mtty"),
@@ -337,7 +337,7 @@ def a_device_in_use_goes_only_by_force() -> None:
         with Client(d.socket(u)) as c:
             check_failure(d.umdev("remove", u, ok=False), BUSY, u)
             check_failure(d.umdev("parent", "remove", "card0", ok=False), BUSY, u)
-            check_failure(d.umdev("set", u, "backend=none", ok=False), BUSY, u)
+            check_failure(d.umdev("param", "set", u, "backend=none", ok=False), BUSY, u)
             shown = json.loads(d.umdev("show", u, "-j").stdout)
             t.equal(shown["device"]["state"], "connected", "state")
             t.equal(shown["attach"]["owner"], os.getpid(), "owner")
@@ -350,7 +350,7 @@ def a_device_in_use_goes_only_by_force() -> None:
 def what_is_never_allowed_is_refused() -> None:
     with card() as d:
         u = d.umdev("create", "-p", "card0", "-t", "mtty-1").stdout.strip()
-        check_failure(d.umdev("set", u, "num_ports=2", ok=False), REFUSED, "num_ports")
+        check_failure(d.umdev("param", "set", u, "num_ports=2", ok=False), REFUSED, "num_ports")
 
 
 @t.case

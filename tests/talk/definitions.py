@@ -147,7 +147,7 @@ def what_is_there_is_left_as_it_is() -> None:
     with host() as h:
         define(h, "t0", name(1), auto("test-regs", ("vendor/gain/value", "7")))
         with h as d:
-            d.umdev("set", name(1), "gain=9")
+            d.umdev("param", "set", name(1), "gain=9")
             d.kill()
             d.start()
             t.equal(value(d, name(1), "gain"), "9", "value after a kill")

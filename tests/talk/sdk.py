@@ -331,10 +331,10 @@ def fails_with(name: str) -> Iterator[None]:
 @t.case
 def a_live_parameter_is_judged_by_both_halves_and_seen_by_the_guest() -> None:
     with engine() as (d, device, c):
-        d.umdev("set", device, "max_transfer=256")
+        d.umdev("param", "set", device, "max_transfer=256")
         t.equal(get(c, LIMIT), 256, "LIMIT")
         for value, word in (("192", "power of two"), ("100", "64"), ("8192", "4096")):
-            p = d.umdev("set", device, f"max_transfer={value}", ok=False)
+            p = d.umdev("param", "set", device, f"max_transfer={value}", ok=False)
             t.check(p.returncode and word in p.stderr, f"max_transfer={value}: {p.stderr}")
         kill_worker(d, device)
         t.equal(get(c, LIMIT), 256, "LIMIT in the next life")
