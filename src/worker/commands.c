@@ -258,8 +258,7 @@ static const struct {
 	[MW_PARAM_SET] = { exec_param_set, true }, [MW_RES_ADD] = { exec_res_add, true },
 	[MW_RES_DEL] = { exec_res_del, true },     [MW_STOP] = { exec_stop, false },
 	[MW_PING] = { exec_ping, false },          [MW_RESTART] = { exec_restart, false },
-	[MW_HOLD] = { exec_hold, false },
-	[MW_RES_SIZE] = { exec_res_size, true },
+	[MW_HOLD] = { exec_hold, false },          [MW_RES_SIZE] = { exec_res_size, true },
 };
 
 int worker_execute(struct worker *w, const struct conn_msg *msg)

@@ -157,9 +157,9 @@ static const struct umdev_param colour = { .name = "colour",
 static const struct umdev_param read_only = { .name = "read_only",
 					      .type = UMDEV_BOOL,
 					      .writable = UMDEV_W_CREATE };
-static const struct umdev_param serial = {
-	.name = "serial", .type = UMDEV_STRING, .writable = UMDEV_W_ONCE
-};
+static const struct umdev_param serial = { .name = "serial",
+					   .type = UMDEV_STRING,
+					   .writable = UMDEV_W_ONCE };
 static const struct umdev_param mac = { .name = "mac_addr",
 					.type = UMDEV_MAC,
 					.writable = UMDEV_W_IDLE };

@@ -325,7 +325,8 @@ static void live_change_asks_the_worker(void **state)
 	mdev = create(f, f->thing, "thing-full", UUID_A);
 	core_connected(mdev, &qemu);
 	waiter_init(&w);
-	assert_int_equal(write_bytes(f, DIR "vendor/capacity/value", "16K", 3, &w.wait), TREE_LATER);
+	assert_int_equal(write_bytes(f, DIR "vendor/capacity/value", "16K", 3, &w.wait),
+			 TREE_LATER);
 	assert_int_equal(f->n_live, 1);
 	/* Units cover both values until the answer. */
 	assert_int_equal(f->thing->pools[1].used, 16384);

@@ -398,15 +398,23 @@ static const struct umdev_pci evil_pci = {
 	.bar = { { .size = EVIL_BAR_SIZE } },
 };
 
+/* Of the types of test_kinds.c, too: they differ in their parameters only. */
+#define REGS(type_name)                                                      \
+	{                                                                    \
+		.name = type_name, .ops = &regs_ops, .pci = &regs_pci,       \
+		.state_size = sizeof(struct test_state), .state_version = 1, \
+		.priv_size = sizeof(struct test_priv),                       \
+	}
+
 static const struct umdev_device_type types[] = {
-	{
-		.name = "regs",
-		.ops = &regs_ops,
-		.pci = &regs_pci,
-		.state_size = sizeof(struct test_state),
-		.state_version = 1,
-		.priv_size = sizeof(struct test_priv),
-	},
+	REGS("regs"),
+	REGS("kinds"),
+	REGS("needy"),
+	REGS("block"),
+	REGS("nvme"),
+	REGS("net"),
+	REGS("serial"),
+	REGS("display"),
 	{
 		.name = "dma",
 		.ops = &dma_ops,

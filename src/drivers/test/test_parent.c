@@ -8,6 +8,7 @@
 #include <unistd.h>
 #include <umdev/parent.h>
 #include "test.h"
+#include "test_parent.h"
 
 static const char *const colors[] = { "red", "green", "blue", NULL };
 
@@ -172,8 +173,12 @@ static int test_resources(struct umdev_mdev *mdev, struct umdev_resources *list)
 
 static int test_mdev_create(struct umdev_mdev *mdev)
 {
-	if (!strcmp(umdev_mdev_type(mdev)->name, "evil"))
+	const char *type = umdev_mdev_type(mdev)->name;
+
+	if (!strcmp(type, "evil"))
 		return judge_evil();
+	if (!strcmp(type, "kinds"))
+		return umdev_mdev_set_number(mdev, "letter", (uint8_t)*umdev_mdev_uuid(mdev));
 	return judge_gain(umdev_mdev_param(mdev, "gain"));
 }
 
@@ -185,8 +190,14 @@ static int test_param_check(struct umdev_mdev *mdev, const struct umdev_param *p
 
 static const struct umdev_pool pools[] = {
 	{ .name = "units", .capacity = TEST_UNITS },
+	{ .name = TEST_POOL_BYTES, .capacity = TEST_BYTES },
 	{ .name = NULL },
 };
+
+/* One of test_kinds.c. */
+#define KIND(kind, class, list)                                                                    \
+	.name = kind, .pretty = "Test parameters", .description = "registers, for its parameters", \
+	.device_api = "vfio-pci", .class_name = class, .params = list, .label = true
 
 static const struct umdev_type types[] = {
 	{
@@ -242,6 +253,33 @@ static const struct umdev_type types[] = {
 		.pool = { { .cost = 1 } },
 		.label = true,
 	},
+	{
+		KIND("kinds", "misc", test_kinds_params),
+		.pool = { { .cost = 2, .scale = 1 }, { .cost = 0, .scale = 1024 } },
+		.max_aggregation = 8,
+		.p2p = true,
+		.max_members = 3,
+	},
+	{ KIND("needy", "misc", test_needy_params), .pool = { { .cost = 1 } } },
+	{
+		KIND("block", "block", test_block_params),
+		.pool = { { .cost = 1, .scale = 1 } },
+		.max_aggregation = 4,
+		.aggregation_writable = UMDEV_W_ONCE,
+	},
+	{
+		KIND("nvme", "nvme", test_nvme_params),
+		.pool = { { .cost = 2, .scale = 1 } }, /* one for the administrator's queue */
+		.max_aggregation = 16,
+	},
+	{
+		KIND("net", "net", test_net_params),
+		.pool = { { .cost = 1, .scale = 1 } },
+		.max_aggregation = 4,
+		.aggregation_writable = UMDEV_W_FRESH,
+	},
+	{ KIND("serial", "serial", test_serial_params), .pool = { { .cost = 1 } } },
+	{ KIND("display", "display", test_display_params), .pool = { { .cost = 1 } } },
 	{ .name = NULL },
 };
 
