@@ -87,15 +87,18 @@ static int exec_connect(struct worker *w, const struct mw_frame *f, const struct
 struct param_change {
 	const struct umdev_param *desc;
 	const struct umdev_value *value;
+	struct conn *channel;
 };
 
 static int run_param_hook(struct umdev_device *dev, void *arg)
 {
 	const struct param_change *change = arg;
+	int error = 0;
 
-	if (!dev->type->ops->param_set)
-		return 0;
-	return dev->type->ops->param_set(dev, change->desc, change->value);
+	if (dev->type->ops->param_set)
+		error = dev->type->ops->param_set(dev, change->desc, change->value);
+	conn_untry(change->channel); /* whatever we die of now, it was not the hook */
+	return error;
 }
 
 /* The new value is kept for successors: CONFIG has the old one. */
@@ -113,13 +116,17 @@ static void store_param(struct member *m, struct device_param *p, const struct u
 static int set_param(struct member *m, const struct mw_param *param)
 {
 	struct device_param *p = device_param_find(&m->dev, param->name);
-	struct param_change change = { .value = &param->value };
+	struct conn *channel = &m->worker->channel;
+	struct param_change change = { .value = &param->value, .channel = channel };
 	int error;
 
 	if (!p)
 		return -ENOENT;
 	if (p->desc.type != param->type)
 		return -EINVAL;
+	/* A life died of this very change, or was killed because it hung: not once more. */
+	if (conn_try(channel, &m->worker->half->cursor) > 1)
+		return -EIO;
 	change.desc = &p->desc;
 	error = vfio_server_event(m->dev.vfio, run_param_hook, &change);
 	if (!error)

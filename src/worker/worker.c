@@ -133,6 +133,8 @@ static void say_ready(struct worker *w)
 
 static void go_on(struct worker *w)
 {
+	if (!w->crashed)
+		conn_untry(&w->channel);
 	say_ready(w);
 	channel_tell(w); /* of the death first: what follows may be what this life dies of */
 	for (unsigned i = 0; i < w->n_members; i++) {

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +20,8 @@ UUID = "d0000000-0000-4000-8000-000000000001"
 OTHER = "d0000000-0000-4000-8000-000000000002"
 BAR0 = 0
 UNITS, GAIN, COLOR = 0x04, 0x38, 0x3C  # registers of the driver, src/drivers/test/test.h
-PARENT_REFUSES, DEVICE_REFUSES = "13", "14"
+PARENT_REFUSES, DEVICE_REFUSES, DEVICE_HANGS, DEVICE_TRAPS = "13", "14", "98", "99"
+SCRATCH = 0x08
 
 
 @contextlib.contextmanager
@@ -80,6 +82,26 @@ def a_refusal_by_either_half_keeps_the_value() -> None:
                 t.equal(register(c, GAIN), 1, f"the register after {text}")
                 t.equal(read(gain), "1", f"the file after {text}")
         t.equal(write_result(gain, PARENT_REFUSES), "EDOM", "while nobody uses it")
+
+
+@t.case
+def a_change_that_the_device_dies_of_is_refused_and_the_client_stays() -> None:
+    with parent() as (d, kind):
+        t.equal(write_result(kind / "create", UUID), "36", "create")
+        gain = device(d) / "vendor/gain/value"
+        with client(d) as c:
+            c.write(BAR0, SCRATCH, b"remember")
+            for text in (DEVICE_TRAPS, DEVICE_HANGS):
+                begin = time.monotonic()
+                t.equal(write_result(gain, text), "EIO", text)
+                took = time.monotonic() - begin
+                t.check(took < 2.5 * t.slowness(), f"{text}: after {took:.1f} s")
+                t.equal(read(gain), "1", f"the file after {text}")
+                t.equal(register(c, GAIN), 1, f"the register after {text}")
+                t.equal(c.read(BAR0, SCRATCH, 8), b"remember", f"another register after {text}")
+            t.equal(write_result(gain, "5"), "1", "a change that is harmless")
+            t.equal(register(c, GAIN), 5, "the register")
+        t.equal(d.log().count("killed by signal"), 2, "lives that ended")
 
 
 @t.case

@@ -29,6 +29,8 @@
 
 #define TEST_GAIN_PARENT_REFUSES 13 /* EDOM */
 #define TEST_GAIN_DEVICE_REFUSES 14 /* ERANGE */
+#define TEST_GAIN_DEVICE_HANGS 98   /* a device half that never comes back ... */
+#define TEST_GAIN_DEVICE_TRAPS 99   /* ... and one that crashes */
 
 #define TEST_VENDOR 0x1234 /* assigned to nobody; QEMU uses it for such devices too */
 #define TEST_DEVICE_REGS 0x7e57

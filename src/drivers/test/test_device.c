@@ -225,11 +225,13 @@ static void intx_write(struct umdev_device *dev, bool level)
 }
 
 /* A driver with a bug: what becomes of its device, and of its neighbours? */
+enum { CRASH_TRAP = 1, CRASH_HANG };
+
 static void crash(uint64_t how)
 {
-	if (how == 1)
+	if (how == CRASH_TRAP)
 		__builtin_trap();
-	while (how == 2)
+	while (how == CRASH_HANG)
 		__asm__ __volatile__("" ::: "memory");
 }
 
@@ -332,6 +334,8 @@ static int test_param_set(struct umdev_device *dev, const struct umdev_param *pa
 	if (!strcmp(param->name, "gain")) {
 		if (value->u64 == TEST_GAIN_DEVICE_REFUSES)
 			return -ERANGE;
+		if (value->u64 == TEST_GAIN_DEVICE_HANGS || value->u64 == TEST_GAIN_DEVICE_TRAPS)
+			crash(value->u64 == TEST_GAIN_DEVICE_TRAPS ? CRASH_TRAP : CRASH_HANG);
 		s->gain = (uint32_t)value->u64;
 	} else if (!strcmp(param->name, "color")) {
 		s->color = (uint32_t)value->u64;
