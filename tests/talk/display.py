@@ -74,7 +74,7 @@ def a_picture_that_does_not_fit_is_refused_with_the_way_out() -> None:
             p = d.umdev("create", "-p", "gpu", "-t", "display-16m", *settings, ok=False)
             t.check(p.returncode != 0 and words in p.stderr, p.stderr)
         uuid = d.create("gpu", "display-16m")
-        p = d.umdev("set", uuid, "xres=4080", "yres=4080", ok=False)
+        p = d.umdev("param", "set", uuid, "xres=4080", "yres=4080", ok=False)
         t.check(p.returncode != 0 and "video memory" in p.stderr, p.stderr)
 
 
