@@ -251,7 +251,10 @@ struct umdev_job {
 	/* 0; -errno: what the program exited with; -EINTR: it was killed. May start the next. */
 	void (*done)(struct umdev_job *job, int error);
 	unsigned percent; /* as far as it has come; for the driver to show */
-	void *manager;    /* NULL: not under way */
+	/* NULL: umdev-store. "umdev-screen": shows a display (umdev/screen.h) as long as it is
+	 * served; runs at once, beside all others. */
+	const char *program;
+	void *manager; /* NULL: not under way */
 };
 /* args: NULL-terminated, the first is the kind of work. fds are borrowed, and 3, 4 ... there. 0 or
  * -errno. job must stay until done or umdev_job_cancel. */

@@ -19,7 +19,7 @@
 
 #define MAX_RUNNING 8 /* disks gain nothing from more */
 #define MAX_ARGS 12
-#define MAX_FDS 4
+#define MAX_FDS 6
 #define FIRST_FD 3
 #define HIGH_FD 16 /* above where descriptors are placed */
 
@@ -33,6 +33,8 @@ struct job {
 	char *args[MAX_ARGS + 2]; /* with the program's name and NULL; owned */
 	int fds[MAX_FDS];         /* owned */
 	unsigned n_fds;
+	const char *path; /* of its program, borrowed */
+	bool stays;       /* as long as what it serves: no work that others wait for */
 	pid_t pid;
 	int pidfd, progress_fd; /* owned */
 	struct loop_fd exit_source, progress_source;
@@ -66,7 +68,7 @@ static void end(struct job *j, int error)
 	struct manager *m = j->manager;
 	struct umdev_job *job = j->job;
 
-	m->jobs.n_running -= j->pid != 0;
+	m->jobs.n_running -= j->pid && !j->stays;
 	job_free(j);
 	err_clear();
 	if (job) {
@@ -124,7 +126,6 @@ static int set_actions(posix_spawn_file_actions_t *actions, const struct job *j,
 
 static int spawn(struct job *j, int progress_fd)
 {
-	const char *program = j->manager->options.store_path;
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attr;
 	int r;
@@ -135,11 +136,11 @@ static int spawn(struct job *j, int progress_fd)
 	if (r == 0)
 		r = set_actions(&actions, j, progress_fd);
 	if (r == 0)
-		r = posix_spawn(&j->pid, program, &actions, &attr, j->args, environ);
+		r = posix_spawn(&j->pid, j->path, &actions, &attr, j->args, environ);
 	posix_spawnattr_destroy(&attr);
 	posix_spawn_file_actions_destroy(&actions);
 	if (r != 0)
-		log_error("cannot run %s: %s", program, strerror(r));
+		log_error("cannot run %s: %s", j->path, strerror(r));
 	return -r;
 }
 
@@ -185,7 +186,7 @@ static void run_or_fail(struct job *j)
 		j->error = r;
 		loop_defer(&j->manager->loop, &j->failed, on_failed);
 	} else {
-		j->manager->jobs.n_running++;
+		j->manager->jobs.n_running += !j->stays;
 	}
 }
 
@@ -194,8 +195,8 @@ static void run_next(struct manager *m)
 	struct job *j;
 
 	list_for_each(j, &m->jobs.list, node) {
-		if (m->jobs.n_running >= MAX_RUNNING)
-			return;
+		if (m->jobs.n_running >= MAX_RUNNING && !j->stays)
+			continue;
 		if (!j->pid && !list_is_linked(&j->failed.node))
 			run_or_fail(j);
 	}
@@ -208,9 +209,19 @@ void jobs_init(struct jobs *jobs)
 	list_init(&jobs->list);
 }
 
+/* Programs that a driver may have run. */
+static int choose(struct job *j, const char *program)
+{
+	const struct manager_options *options = &j->manager->options;
+
+	j->stays = program;
+	j->path = program ? options->screen_path : options->store_path;
+	return program && strcmp(program, "umdev-screen") != 0 ? -EINVAL : 0;
+}
+
 static int fill(struct job *j, const char *const *args, const int *fds, unsigned n_fds)
 {
-	j->args[0] = strdup("umdev-store");
+	j->args[0] = strdup(j->stays ? "umdev-screen" : "umdev-store");
 	for (unsigned i = 0; args[i] && j->args[i]; i++) {
 		if (i == MAX_ARGS)
 			return -E2BIG;
@@ -241,7 +252,9 @@ int jobs_start(void *arg, struct umdev_job *job, const char *const *args, const 
 	j->job = job;
 	j->pidfd = j->progress_fd = -1;
 	j->exit_source = j->progress_source = (struct loop_fd)LOOP_FD_INIT;
-	r = fill(j, args, fds, n_fds);
+	r = choose(j, job->program);
+	if (r == 0)
+		r = fill(j, args, fds, n_fds);
 	if (r < 0) {
 		job_free(j);
 		return r;

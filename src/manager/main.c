@@ -280,7 +280,7 @@ static int run_with_drivers(struct command *c)
 int main(int argc, char **argv)
 {
 	struct command c = { .one.fd = -1 };
-	_cleanup_free_ char *worker = NULL, *store = NULL;
+	_cleanup_free_ char *worker = NULL, *store = NULL, *screen = NULL;
 	int r = parse(argc, argv, &c);
 
 	if (r >= 0)
@@ -288,11 +288,13 @@ int main(int argc, char **argv)
 	log_init("umdevd", c.debug ? LOG_DEBUG : LOG_INFO);
 	worker = find_program("UMDEV_WORKER", "worker", "umdev-worker");
 	store = find_program("UMDEV_STORE", "store", "umdev-store");
-	if (!worker || !store) {
+	screen = find_program("UMDEV_SCREEN", "screen", "umdev-screen");
+	if (!worker || !store || !screen) {
 		log_error("%s", strerror(ENOMEM));
 		return EXIT_FAILURE;
 	}
 	c.manager.worker_path = worker;
 	c.manager.store_path = store;
+	c.manager.screen_path = screen;
 	return run_with_drivers(&c);
 }

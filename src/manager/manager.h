@@ -27,6 +27,7 @@ struct manager_options {
 	const struct drivers *drivers; /* all that there are; borrowed */
 	const char *worker_path;       /* program of the workers */
 	const char *store_path;        /* program of slow work */
+	const char *screen_path;       /* program that shows displays */
 	bool one;                      /* --one: no control socket, no tree, nothing kept */
 	bool no_socket;                /* --one --fd: the device does not listen */
 	const char *socket_path; /* --one --socket: where it listens; NULL: in its directory */
