@@ -211,6 +211,23 @@ int sock_peer(int fd, struct sock_peer *ret)
 	return 0;
 }
 
+int sock_peer_groups(int fd, gid_t **ret)
+{
+	_cleanup_free_ gid_t *groups = NULL;
+	socklen_t len = 0;
+
+	*ret = NULL;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, NULL, &len) == 0 || errno != ERANGE)
+		return len ? -errno : 0;
+	groups = malloc(len);
+	if (!groups)
+		return -ENOMEM;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &len) < 0)
+		return -errno;
+	*ret = TAKE(groups);
+	return (int)(len / sizeof(gid_t));
+}
+
 void sock_peer_again(pid_t pid, uid_t uid, uint64_t start, struct sock_peer *ret)
 {
 	int pidfd = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;

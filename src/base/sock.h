@@ -18,6 +18,10 @@ int sock_connect(const char *path); /* blocking connect, CLOEXEC. fd / -errno */
 int sock_accept(int listen_fd);     /* non-blocking, CLOEXEC. fd / -EAGAIN / -errno */
 int sock_pair(int ret[2]);          /* stream, non-blocking, CLOEXEC */
 
+/* Supplementary groups of the peer when it connected: *ret (to be freed, NULL for none). Returns
+ * how many, or -errno. */
+int sock_peer_groups(int fd, gid_t **ret);
+
 /* Who is at the other end. pidfd -1 when the kernel has no SO_PEERPIDFD and none could be opened;
  * pid 0: a process of a foreign pid namespace. start: of /proc/<pid>/stat, 0 unknown. */
 struct sock_peer {

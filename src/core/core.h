@@ -23,7 +23,7 @@
 #include "tree/tree.h"
 
 #define CORE_MAX_PARAMS 32
-#define CORE_OWN_PARAMS 4   /* at most so many of them are the core's: of a parent, of an mdev */
+#define CORE_OWN_PARAMS 6   /* at most so many of them are the core's: of a parent, of an mdev */
 #define CORE_MAX_MEMBERS 32 /* mdevs of one group */
 #define CORE_MAX_SET 128    /* mdevs of one mdev_start; a write of 4096 bytes names 110 */
 
@@ -70,8 +70,11 @@ struct core_type {
 	 * which are the first n_standard, then the driver's, in order. */
 	unsigned n_params, n_standard;
 	const struct umdev_param *params[CORE_MAX_PARAMS];
-	struct umdev_value *defaults; /* n_params of them, owned */
-	int label, aggregation, p2p;  /* index of these, or -1 */
+	struct umdev_value *defaults;      /* n_params of them, owned */
+	int uid, gid, mode;                /* index of these: every type has them */
+	struct umdev_param owner_descs[2]; /* of uid and gid: the default is umdevd's own */
+	char owner_defs[2][12];
+	int label, aggregation, p2p; /* index of these, or -1 */
 	int mirror;   /* index of num_io_queues, where it shows aggregation's value; or -1 */
 	bool has_mac; /* a parameter of type UMDEV_MAC: unique among all devices */
 	struct umdev_param *standard; /* completed copies of what the driver lists by id, owned */
@@ -203,11 +206,21 @@ struct core_resource {
 	uint64_t offset, length;
 };
 
+/* Who may connect to a device, as far as its socket decides. */
+struct mdev_access {
+	uid_t uid;
+	gid_t gid;
+	mode_t mode;
+};
+
 /* Asked of the manager. Called inside core calls; must not call back into the core, but for
  * mdev_resources_end. */
 struct core_ops {
 	/* Make $RUN/dev/<uuid> and listen there: set mdev->dir_path, manager. 0 / -errno. */
 	int (*mdev_listen)(void *arg, struct umdev_mdev *mdev);
+	/* The device listens: give its socket another owner and mode. 0 / -errno. NULL: no socket
+	 */
+	int (*mdev_access)(void *arg, struct umdev_mdev *mdev, const struct mdev_access *access);
 	/* Undo it. Idle or removed: no worker serves it any more. */
 	void (*mdev_unlisten)(void *arg, struct umdev_mdev *mdev);
 	/* Was a worker configured with mdev's values that can still serve it? It may have no
@@ -362,6 +375,8 @@ uint64_t type_available(const struct mdev_type *type);
 
 /* Current value of parameter `index` (of type->info->params); valid until it changes. */
 const struct umdev_value *mdev_param(const struct umdev_mdev *mdev, unsigned index);
+/* Of its parameters uid, gid and mode. Returns whether any of them was given. */
+bool mdev_access_of(const struct umdev_mdev *mdev, struct mdev_access *ret);
 int param_index(const struct core_type *type, const char *name); /* or -ENOENT, explained */
 /* Text (with or without one "\n") -> value; static checks only. -EINVAL, -ERANGE. */
 int param_parse(const struct umdev_param *desc, const char *text, size_t len,

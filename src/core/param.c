@@ -218,6 +218,52 @@ static void change_end(struct change *c, bool committed)
 	assert(error == 0); /* gives back only */
 }
 
+/* The value of parameter `at`, with `value` (or NULL) in the place of parameter `index`. */
+static const struct umdev_value *with(const struct umdev_mdev *mdev, int at, int index,
+				      const struct umdev_value *value)
+{
+	return value && at == index ? value : mdev_param(mdev, (unsigned)at);
+}
+
+static struct mdev_access access_with(const struct umdev_mdev *mdev, int index,
+				      const struct umdev_value *value)
+{
+	static const mode_t modes[] = { 0600, 0660, 0666 };
+	const struct core_type *info = mdev->type->info;
+
+	return (struct mdev_access){
+		.uid = (uid_t)with(mdev, info->uid, index, value)->u64,
+		.gid = (gid_t)with(mdev, info->gid, index, value)->u64,
+		.mode = modes[with(mdev, info->mode, index, value)->u64],
+	};
+}
+
+bool mdev_access_of(const struct umdev_mdev *mdev, struct mdev_access *ret)
+{
+	const struct core_type *info = mdev->type->info;
+
+	*ret = access_with(mdev, -1, NULL);
+	return is_set(mdev, (unsigned)info->uid) || is_set(mdev, (unsigned)info->gid) ||
+	       is_set(mdev, (unsigned)info->mode);
+}
+
+/* The socket first: a refusal (umdevd is not root) keeps the old value. */
+static int change_access(const struct change *c)
+{
+	struct umdev_mdev *mdev = c->mdev;
+	const struct core_type *info = mdev->type->info;
+	const struct core_ops *ops = mdev->core->ops;
+	int index = (int)c->index;
+	struct mdev_access access;
+
+	if (index != info->uid && index != info->gid && index != info->mode)
+		return 0;
+	if (!mdev->listening || !ops->mdev_access)
+		return 0;
+	access = access_with(mdev, index, c->value);
+	return ops->mdev_access(mdev->core->ops_arg, mdev, &access);
+}
+
 static int change_commit(struct change *c)
 {
 	struct umdev_mdev *mdev = c->mdev;
@@ -230,6 +276,10 @@ static int change_commit(struct change *c)
 		uuid_parse(c->value->text, UUID_TEXT - 1, &p2p);
 		error = group_move(mdev, &p2p);
 	}
+	if (!error)
+		error = param_reserve(mdev, c->index);
+	if (!error)
+		error = change_access(c);
 	if (!error)
 		error = param_store(mdev, c->index, c->value);
 	change_end(c, !error);

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "base/err.h"
 #include "base/str.h"
 #include "core/private.h"
@@ -13,6 +14,17 @@ static const struct umdev_param label_desc = {
 	.name = "label",
 	.description = "a name for people; commands find the device by it when it is unique",
 	.type = UMDEV_STRING,
+	.writable = UMDEV_W_LIVE,
+};
+
+static const char *const modes[] = { "0600", "0660", "0666", NULL };
+
+static const struct umdev_param mode_desc = {
+	.name = "mode",
+	.description = "mode of the socket that clients connect to",
+	.def = "0600",
+	.choices = modes,
+	.type = UMDEV_ENUM,
 	.writable = UMDEV_W_LIVE,
 };
 
@@ -38,6 +50,29 @@ static int add_param(struct core_type *info, const struct umdev_param *desc)
 	info->has_mac |= desc->type == UMDEV_MAC;
 	info->params[info->n_params] = desc;
 	return (int)info->n_params++;
+}
+
+/* uid and gid: who owns the socket that clients connect to. */
+static void add_owner(struct core_type *info)
+{
+	static const char *const names[] = { "uid", "gid" };
+	static const char *const descriptions[] = { "user that owns the socket",
+						    "group of the socket" };
+	const unsigned defs[] = { geteuid(), getegid() };
+	int *const indexes[] = { &info->uid, &info->gid };
+
+	for (unsigned i = 0; i < 2; i++) {
+		str_format(info->owner_defs[i], sizeof(info->owner_defs[i]), "%u", defs[i]);
+		info->owner_descs[i] = (struct umdev_param){
+			.name = names[i],
+			.description = descriptions[i],
+			.def = info->owner_defs[i],
+			.max = UINT32_MAX - 1, /* the last one means "leave it" to chown(2) */
+			.type = UMDEV_U32,
+			.writable = UMDEV_W_LIVE,
+		};
+		*indexes[i] = add_param(info, &info->owner_descs[i]);
+	}
 }
 
 /* "how many instances ...; each takes 4 queue-pairs, 16 megabytes": what more of it costs. */
@@ -113,6 +148,8 @@ static int type_init(struct core_type *info, const struct umdev_parent_driver *d
 		add_aggregation(info);
 	if (desc->p2p)
 		info->p2p = add_param(info, &p2p_desc);
+	add_owner(info);
+	info->mode = add_param(info, &mode_desc);
 	info->n_standard = info->n_params;
 	error = add_listed(info, desc->params);
 	if (error < 0)

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <umdev/cleanup.h>
 #include "base/err.h"
@@ -38,7 +39,6 @@ struct client { /* owned by control->clients */
 	struct loop_fd source;
 	int fd;
 	struct control_peer peer;
-	bool trusted; /* root or our own user */
 	enum client_state state;
 	bool oneway; /* the call under way wants no answer */
 	struct attr_wait wait;
@@ -74,8 +74,9 @@ static void client_free(struct client *c)
 	loop_remove(&c->source);
 	close(c->fd);
 	list_remove(&c->node);
-	if (!c->trusted)
+	if (!c->peer.trusted)
 		c->control->n_others--;
+	free((gid_t *)c->peer.user.groups);
 	free(c->out);
 	free(c);
 }
@@ -239,8 +240,8 @@ static int run_method(struct client *c, const struct control_method *method,
 	int r;
 
 	err_clear();
-	if (method->changes && !c->trusted) {
-		err_set(-EPERM, "only root and the user of umdevd may change something");
+	if (method->changes && !c->peer.trusted) {
+		err_set(-EPERM, "only root, the user of umdevd and its control_group may do that");
 		return answer(c, -EPERM, NULL);
 	}
 	c->wait = (struct attr_wait){ .done = answered_later };
@@ -308,7 +309,7 @@ static void grace_is_over(struct loop_timer *timer)
 
 static void drop(struct client *c, const char *why)
 {
-	log_warning("control: client of uid %u dropped: %s", (unsigned)c->peer.uid, why);
+	log_warning("control: client of uid %u dropped: %s", (unsigned)c->peer.user.uid, why);
 	if (c->state == CLIENT_LATER)
 		attr_cancel(&c->wait);
 	c->state = CLIENT_DROPPING;
@@ -360,12 +361,38 @@ static void client_event(struct loop_fd *source, uint32_t revents)
 	take_calls(c);
 }
 
-static struct client *client_new(struct control *control, int fd, const struct sock_peer *peer)
+/* Who it is; its groups are to be freed. 0 / -errno: it is dead already, or no memory. */
+static int identify(const struct settings *settings, int fd, struct control_peer *ret)
 {
-	bool trusted = peer->uid == 0 || peer->uid == geteuid();
+	struct sock_peer peer;
+	gid_t *groups;
+	int n, r = sock_peer(fd, &peer);
+
+	if (r < 0)
+		return r;
+	if (peer.pidfd >= 0)
+		close(peer.pidfd);
+	n = sock_peer_groups(fd, &groups);
+	if (n < 0)
+		return n;
+	*ret = (struct control_peer){
+		.user = { .uid = peer.uid,
+			  .gid = peer.gid,
+			  .groups = groups,
+			  .n_groups = (unsigned)n },
+		.trusted = peer.uid == 0 || peer.uid == geteuid(),
+	};
+	if (settings->has_control_group)
+		ret->trusted |= tree_user_in_group(&ret->user, settings->control_group);
+	return 0;
+}
+
+/* Takes what identify gave, when it succeeds. */
+static struct client *client_new(struct control *control, int fd, const struct control_peer *peer)
+{
 	struct client *c;
 
-	if (!trusted && control->n_others >= MAX_CLIENTS)
+	if (!peer->trusted && control->n_others >= MAX_CLIENTS)
 		return NULL;
 	c = malloc(sizeof(*c));
 	if (!c)
@@ -374,14 +401,13 @@ static struct client *client_new(struct control *control, int fd, const struct s
 		.control = control,
 		.source = LOOP_FD_INIT,
 		.fd = fd,
-		.peer = { .uid = peer->uid, .gid = peer->gid },
-		.trusted = trusted,
+		.peer = *peer,
 	};
 	if (loop_add(&control->manager->loop, &c->source, fd, EPOLLIN, client_event) < 0) {
 		free(c);
 		return NULL;
 	}
-	control->n_others += !trusted;
+	control->n_others += !peer->trusted;
 	list_append(&control->clients, &c->node);
 	return c;
 }
@@ -390,22 +416,22 @@ static void accept_client(struct loop_fd *source, uint32_t revents)
 {
 	struct control *control = container_of(source, struct control, source);
 	int fd = manager_accept(control->manager, control->fd);
-	struct sock_peer peer;
+	struct control_peer peer;
 	uint64_t now;
 
 	if (fd < 0)
 		return;
-	if (sock_peer(fd, &peer) < 0) {
-		close(fd); /* it is dead already */
+	if (identify(&control->manager->settings, fd, &peer) < 0) {
+		close(fd);
 		return;
 	}
-	if (peer.pidfd >= 0)
-		close(peer.pidfd);
 	if (!client_new(control, fd, &peer)) {
+		free((gid_t *)peer.user.groups);
 		close(fd);
 		now = loop_now_ns();
 		if (now - control->full_ns >= NS_PER_S)
-			log_warning("control: no room for a client of uid %u", (unsigned)peer.uid);
+			log_warning("control: no room for a client of uid %u",
+				    (unsigned)peer.user.uid);
 		control->full_ns = now;
 	}
 }
@@ -443,6 +469,17 @@ void control_event(struct control *control, const struct core_event *event)
 	json_decref(json);
 }
 
+/* What umdev.conf says holds; without, what somebody gave the socket of the umdevd before us. A
+ * socket of the service manager is its own to set. */
+static int set_rights(const struct settings *s, const char *path)
+{
+	if (s->has_control_group && chown(path, (uid_t)-1, s->control_group) < 0)
+		return -errno;
+	if (s->has_control_mode && chmod(path, s->control_mode) < 0)
+		return -errno;
+	return 0;
+}
+
 int control_open(struct manager *m, struct control **ret)
 {
 	_cleanup_free_ char *path = config_run_path(&m->config, "control");
@@ -458,6 +495,8 @@ int control_open(struct manager *m, struct control **ret)
 	if (control->fd == -ENOENT)
 		control->fd = sock_relisten(path, 0660);
 	r = control->fd;
+	if (r >= 0 && !control->inherited)
+		r = set_rights(&m->settings, path);
 	if (r >= 0)
 		r = loop_add(&m->loop, &control->source, control->fd, EPOLLIN, accept_client);
 	if (r < 0) {

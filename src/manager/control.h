@@ -4,8 +4,11 @@
  *
  * Each client has bounded buffers; its calls are taken one after the other, so answers come in
  * order. An answer that comes later (a live parameter, a removal that waits) holds back that
- * client's further calls and nobody else's. Whoever may open the socket may look; only root and
- * the user of umdevd may change something.
+ * client's further calls and nobody else's.
+ *
+ * Whoever may open the socket may look. What exists in the tree as a file (create, remove, the
+ * value of a parameter) may be done by those who could write that file; root, the user of umdevd
+ * and members of control_group (umdev.conf) may do everything.
  */
 #ifndef MANAGER_CONTROL_H
 #define MANAGER_CONTROL_H
@@ -30,9 +33,12 @@ void control_event(struct control *control, const struct core_event *event);
 /* ---- between control.c (connections) and control_methods.c ---- */
 
 struct control_peer {
-	uid_t uid;
-	gid_t gid;
+	struct tree_user user; /* its groups are owned by the connection */
+	bool trusted;          /* may do everything */
 };
+/* May it write the file at `path` below node ("mdev/label/value")? 0 / -EACCES (text left) */
+int control_may_write(struct manager *m, const struct control_peer *peer, struct tree_node *node,
+		      const char *path);
 
 /* 0 and *ret (NULL: nothing to say); -errno (text left); TREE_LATER: attr_done(wait) follows, *ret
  * is its reply when it went well. params passed the check. */
@@ -41,7 +47,7 @@ typedef int control_run(struct manager *m, const struct control_peer *peer, json
 
 struct control_method {
 	const char *name; /* full */
-	bool changes;     /* refused to others than root and our own user */
+	bool changes;     /* refused to those who are not trusted; others are judged by run */
 	bool stays;       /* answered again and again: only with `more` */
 	const char *list; /* the reply is this array; with `more` it comes in parts */
 	struct varlink_field params[9];

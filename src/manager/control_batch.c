@@ -111,6 +111,9 @@ int control_create_many(struct manager *m, const struct control_peer *peer, json
 	type = type_find(parent, varlink_text(params, "type"));
 	if (!type)
 		return -ENOENT;
+	r = control_may_write(m, peer, type->dir, "create");
+	if (r < 0)
+		return r;
 	if (!varlink_bool(params, "all"))
 		return give_failed(ret, create_each(type, specs));
 	r = create_all(type, specs);
@@ -145,21 +148,34 @@ static void removed_later(struct attr_wait *wait, int result)
 	removal_put(container_of(wait, struct removal_item, wait)->removal);
 }
 
-static int remove_one(struct manager *m, const char *name, enum mdev_remove_how how,
-		      struct removal *removal, size_t index)
+/* Who asks for what. */
+struct wish {
+	struct manager *m;
+	const struct control_peer *peer;
+	enum mdev_remove_how how;
+};
+
+static int find(const struct wish *w, const char *name, struct umdev_mdev **ret)
+{
+	int r = mdev_find_name(&w->m->core, name, ret);
+
+	return r < 0 ? r : control_may_write(w->m, w->peer, (*ret)->dir, "remove");
+}
+
+static int remove_one(const struct wish *w, const char *name, struct removal *removal, size_t index)
 {
 	struct removal_item *item = &removal->items[index];
 	struct umdev_mdev *mdev;
 	int r;
 
 	err_clear();
-	r = mdev_find_name(&m->core, name, &mdev);
+	r = find(w, name, &mdev);
 	if (r < 0)
 		return r;
 	item->removal = removal;
 	item->wait.done = removed_later;
 	removal->pending++;
-	r = mdev_remove(mdev, how, &item->wait);
+	r = mdev_remove(mdev, w->how, &item->wait);
 	if (r != TREE_LATER)
 		removal->pending--;
 	return r;
@@ -173,7 +189,7 @@ static int by_address(const void *a, const void *b)
 }
 
 /* Would every removal be accepted? */
-static int may_remove_all(struct manager *m, const json_t *names, enum mdev_remove_how how)
+static int may_remove_all(const struct wish *w, const json_t *names)
 {
 	size_t n = json_array_size(names);
 	_cleanup_free_ struct umdev_mdev **list = calloc(n + 1, sizeof(struct umdev_mdev *));
@@ -182,9 +198,9 @@ static int may_remove_all(struct manager *m, const json_t *names, enum mdev_remo
 	for (size_t i = 0; i < n && r == 0; i++) {
 		const char *name = json_string_value(json_array_get(names, i));
 
-		r = mdev_find_name(&m->core, name, &list[i]);
+		r = find(w, name, &list[i]);
 		if (r == 0)
-			r = mdev_may_remove(list[i], how);
+			r = mdev_may_remove(list[i], w->how);
 		if (r < 0)
 			r = fail_all(i, name, r);
 	}
@@ -201,7 +217,9 @@ static int may_remove_all(struct manager *m, const json_t *names, enum mdev_remo
 int control_remove_many(struct manager *m, const struct control_peer *peer, json_t *params,
 			struct attr_wait *wait, json_t **ret)
 {
-	enum mdev_remove_how how = varlink_bool(params, "force") ? MDEV_REMOVE_FORCE : MDEV_REMOVE;
+	const struct wish wish = { m, peer,
+				   varlink_bool(params, "force") ? MDEV_REMOVE_FORCE
+								 : MDEV_REMOVE };
 	const json_t *names = json_object_get(params, "names"), *item;
 	json_t *failed;
 	struct removal *removal;
@@ -209,7 +227,7 @@ int control_remove_many(struct manager *m, const struct control_peer *peer, json
 	int r = check_size(names);
 
 	if (r == 0 && varlink_bool(params, "all"))
-		r = may_remove_all(m, names, how);
+		r = may_remove_all(&wish, names);
 	if (r < 0)
 		return r;
 	removal = calloc(1, sizeof(*removal) + n * sizeof(removal->items[0]));
@@ -218,7 +236,7 @@ int control_remove_many(struct manager *m, const struct control_peer *peer, json
 	removal->pending = 1;
 	failed = json_array();
 	json_array_foreach(names, i, item) {
-		r = remove_one(m, json_string_value(item), how, removal, i);
+		r = remove_one(&wish, json_string_value(item), removal, i);
 		if (r < 0)
 			append_failure(&failed, i, r);
 	}

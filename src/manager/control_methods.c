@@ -34,6 +34,38 @@ int control_find_parent(struct manager *m, const char *name, struct umdev_parent
 	return 0;
 }
 
+int control_may_write(struct manager *m, const struct control_peer *peer, struct tree_node *node,
+		      const char *path)
+{
+	struct tree *tree = &m->core.tree;
+	struct tree_ref dir, ref;
+	char name[TREE_NAME_MAX + 1], above[TREE_PATH_MAX] = "";
+	int r = node ? 0 : -ENOENT;
+
+	if (peer->trusted)
+		return 0;
+	if (node)
+		ref = tree_ref_of(node);
+	for (const char *at = path; r == 0 && *at; at += strspn(at, "/")) {
+		size_t len = strcspn(at, "/");
+
+		dir = ref;
+		str_format(name, sizeof(name), "%.*s", (int)len, at);
+		r = tree_lookup(tree, &dir, name, &ref);
+		at += len;
+	}
+	if (r == 0 && tree_access(tree, &ref, W_OK, &peer->user) == 0)
+		return 0;
+	if (node) {
+		dir = tree_ref_of(node);
+		tree_path(&dir, above, sizeof(above));
+	}
+	return err_set(-EACCES,
+		       "not allowed: that is for those who may write %s/%s in the tree (chown and "
+		       "chmod there), for root, the user of umdevd and its control_group",
+		       above, path);
+}
+
 /* ---- org.varlink.service ---- */
 
 static int run_get_info(struct manager *m, const struct control_peer *peer, json_t *params,
@@ -260,6 +292,9 @@ static int run_create(struct manager *m, const struct control_peer *peer, json_t
 	type = type_find(parent, varlink_text(params, "type"));
 	if (!type)
 		return -ENOENT;
+	r = control_may_write(m, peer, type->dir, "create");
+	if (r < 0)
+		return r;
 	if (!given)
 		uuid_format(&random, uuid);
 	spec = make_spec(given ? given : uuid, settings);
@@ -284,6 +319,8 @@ static int run_remove(struct manager *m, const struct control_peer *peer, json_t
 	struct umdev_mdev *mdev;
 	int r = mdev_find_name(&m->core, varlink_text(params, "name"), &mdev);
 
+	if (r == 0)
+		r = control_may_write(m, peer, mdev->dir, "remove");
 	if (r < 0)
 		return r;
 	return mdev_remove(mdev, varlink_bool(params, "force") ? MDEV_REMOVE_FORCE : MDEV_REMOVE,
@@ -306,16 +343,36 @@ static int run_show(struct manager *m, const struct control_peer *peer, json_t *
 	return *ret ? 0 : -ENOMEM;
 }
 
+/* By the mode of the parameter's file. One that does not exist is not for everybody to know. */
+static int may_set(struct manager *m, const struct control_peer *peer, struct umdev_mdev *mdev,
+		   const char *name)
+{
+	_cleanup_free_ char *common = str_printf("mdev/%s/value", name),
+			    *own = str_printf("vendor/%s/value", name);
+	int r;
+
+	if (!common || !own)
+		return -ENOMEM;
+	if (control_may_write(m, peer, mdev->dir, common) == 0)
+		return 0;
+	r = control_may_write(m, peer, mdev->dir, own);
+	if (r == 0)
+		err_clear();
+	return r;
+}
+
 static int run_param_set(struct manager *m, const struct control_peer *peer, json_t *params,
 			 struct attr_wait *wait, json_t **ret)
 {
-	const char *value = varlink_text(params, "value");
+	const char *value = varlink_text(params, "value"), *name = varlink_text(params, "param");
 	struct umdev_mdev *mdev;
 	int r = mdev_find_name(&m->core, varlink_text(params, "name"), &mdev);
 
+	if (r == 0 && !peer->trusted)
+		r = may_set(m, peer, mdev, name);
 	if (r < 0)
 		return r;
-	return param_set(mdev, varlink_text(params, "param"), value, strlen(value), wait);
+	return param_set(mdev, name, value, strlen(value), wait);
 }
 
 /* The devices of those names; of one name that is a group's, the group. */
@@ -374,7 +431,7 @@ static int run_restart(struct manager *m, const struct control_peer *peer, json_
 static int find_path(struct manager *m, const struct control_peer *peer, const char *path,
 		     enum tree_what what, int bits, struct tree_ref *ret)
 {
-	const struct tree_user user = { .uid = peer->uid, .gid = peer->gid };
+	static const struct tree_user root = { 0 };
 	int r;
 
 	if (*path != '/')
@@ -385,7 +442,7 @@ static int find_path(struct manager *m, const struct control_peer *peer, const c
 	if (ret->what != what)
 		r = what == TREE_DIR ? -ENOTDIR : -EISDIR;
 	if (r == 0)
-		r = tree_access(&m->core.tree, ret, bits, &user);
+		r = tree_access(&m->core.tree, ret, bits, peer->trusted ? &root : &peer->user);
 	return r < 0 ? err_set(r, "%s: %s", path, strerror(-r)) : 0;
 }
 
@@ -475,26 +532,26 @@ const struct control_method control_methods[] = {
 	{ "io.umdev.ParentList", .run = run_parent_list },
 	{ "io.umdev.Types", .run = run_types,
 	  .params = { { "parent", VARLINK_TEXT, .optional = true } } },
-	{ "io.umdev.Create", .run = run_create, .changes = true,
+	{ "io.umdev.Create", .run = run_create,
 	  .params = { { "parent", VARLINK_TEXT },
 		      { "type", VARLINK_TEXT },
 		      { "uuid", VARLINK_TEXT, .optional = true },
 		      { "settings", VARLINK_TEXTS } } },
-	{ "io.umdev.CreateMany", .run = control_create_many, .changes = true,
+	{ "io.umdev.CreateMany", .run = control_create_many,
 	  .params = { { "parent", VARLINK_TEXT },
 		      { "type", VARLINK_TEXT },
 		      { "specs", VARLINK_TEXTS },
 		      { "all", VARLINK_BOOL } } },
-	{ "io.umdev.RemoveMany", .run = control_remove_many, .changes = true,
+	{ "io.umdev.RemoveMany", .run = control_remove_many,
 	  .params = { { "names", VARLINK_TEXTS },
 		      { "force", VARLINK_BOOL },
 		      { "all", VARLINK_BOOL } } },
-	{ "io.umdev.Remove", .run = run_remove, .changes = true,
+	{ "io.umdev.Remove", .run = run_remove,
 	  .params = { { "name", VARLINK_TEXT }, { "force", VARLINK_BOOL } } },
 	{ "io.umdev.List", .run = run_list, .list = "devices",
 	  .params = { { "parent", VARLINK_TEXT, .optional = true } } },
 	{ "io.umdev.Show", .run = run_show, .params = { { "name", VARLINK_TEXT } } },
-	{ "io.umdev.ParamSet", .run = run_param_set, .changes = true,
+	{ "io.umdev.ParamSet", .run = run_param_set,
 	  .params = { { "name", VARLINK_TEXT },
 		      { "param", VARLINK_TEXT },
 		      { "value", VARLINK_TEXT } } },
@@ -533,7 +590,7 @@ const struct control_method control_methods[] = {
 	{ "io.umdev.Restart", .run = run_restart, .changes = true,
 	  .params = { { "name", VARLINK_TEXT, .optional = true } } },
 	{ "io.umdev.Read", .run = run_read, .params = { { "path", VARLINK_TEXT } } },
-	{ "io.umdev.Write", .run = run_write, .changes = true,
+	{ "io.umdev.Write", .run = run_write,
 	  .params = { { "path", VARLINK_TEXT }, { "value", VARLINK_TEXT } } },
 	{ "io.umdev.ListDir", .run = run_list_dir, .params = { { "path", VARLINK_TEXT } } },
 	{ "io.umdev.Monitor", .run = run_monitor, .stays = true },

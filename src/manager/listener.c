@@ -286,21 +286,54 @@ static int make_dir(struct manager *m, struct umdev_mdev *mdev)
 	return 0;
 }
 
-static int start_listening(struct listener *l)
+/* NULL: no memory */
+static char *socket_path(const struct listener *l)
 {
 	const char *own = l->manager->options.socket_path;
-	_cleanup_free_ char *path = own ? strdup(own) : str_printf("%s/socket", l->mdev->dir_path);
+
+	return own ? strdup(own) : str_printf("%s/socket", l->mdev->dir_path);
+}
+
+int listener_set_access(struct listener *l, const struct mdev_access *access)
+{
+	_cleanup_free_ char *path = socket_path(l);
+	struct stat old;
+	int r = path ? 0 : -ENOMEM;
+
+	if (r < 0 || l->fd < 0)
+		return r; /* --one --fd listens nowhere */
+	/* Closed to others first: nobody is let in whom neither the old nor the new rights admit.
+	 */
+	if (lstat(path, &old) < 0 || chmod(path, 0600) < 0)
+		r = -errno;
+	else if (lchown(path, access->uid, access->gid) < 0) {
+		r = -errno;
+		chmod(path, old.st_mode & 07777);
+	} else if (chmod(path, access->mode) < 0)
+		r = -errno;
+	if (r < 0)
+		return err_set(r, "cannot give %s to uid %u, gid %u: %s", path,
+			       (unsigned)access->uid, (unsigned)access->gid, strerror(-r));
+	return 0;
+}
+
+static int start_listening(struct listener *l)
+{
+	_cleanup_free_ char *path = socket_path(l);
+	struct mdev_access access;
 	int r;
 
 	if (!path)
 		return -ENOMEM;
-	l->fd = own ? sock_listen(path, 0600) : sock_relisten(path, 0600);
+	l->fd = l->manager->options.socket_path ? sock_listen(path, 0600)
+						: sock_relisten(path, 0600);
 	r = l->fd;
 	if (r >= 0)
 		r = loop_add(&l->manager->loop, &l->source, l->fd, EPOLLIN, accept_some);
 	if (r < 0)
 		return err_set(r, "cannot listen on %s: %s", path, strerror(-r));
-	return 0;
+	/* Not given: it stays as somebody made it who had the socket of the umdevd before us. */
+	return mdev_access_of(l->mdev, &access) ? listener_set_access(l, &access) : 0;
 }
 
 int listener_open(struct manager *m, struct umdev_mdev *mdev)

@@ -18,6 +18,7 @@
 #include "base/sock.h"
 
 struct manager;
+struct mdev_access;
 struct umdev_mdev;
 struct worker;
 
@@ -47,6 +48,8 @@ void listener_close(struct listener *l);
 /* Removes the directory of a device and what drivers left there. */
 void listener_remove_dir(const char *path);
 
+/* Owner and mode of the socket. 0 / -errno (text left), then it is closed to others. */
+int listener_set_access(struct listener *l, const struct mdev_access *access);
 /* Takes a connection that came another way (umdevd --one --fd). */
 void listener_adopt(struct listener *l, int fd);
 /* The worker, the owner or the state changed, or a worker is wanted: look at who waits again, from

@@ -217,6 +217,8 @@ static int start(struct manager *m, const struct command *c, struct signals *sig
 	} else {
 		r = config_open(&m->config);
 		if (r == 0)
+			r = settings_read(m->config.config_dir, &m->settings);
+		if (r == 0)
 			r = manager_init(m);
 	}
 	if (r == 0)

@@ -40,6 +40,11 @@ static void op_unlisten(void *arg, struct umdev_mdev *mdev)
 	listener_close(mdev->manager);
 }
 
+static int op_access(void *arg, struct umdev_mdev *mdev, const struct mdev_access *access)
+{
+	return listener_set_access(mdev->manager, access);
+}
+
 static bool op_is_served(void *arg, const struct umdev_mdev *mdev)
 {
 	const struct listener *l = mdev->manager;
@@ -154,6 +159,7 @@ static void op_dirty(void *arg, struct umdev_mdev *mdev)
 static const struct core_ops core_ops = {
 	.mdev_listen = op_listen,
 	.mdev_unlisten = op_unlisten,
+	.mdev_access = op_access,
 	.is_served = op_is_served,
 	.param_live = op_param_live,
 	.start = op_start,

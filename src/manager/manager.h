@@ -15,6 +15,7 @@
 #include "core/core.h"
 #include "manager/config.h"
 #include "manager/jobs.h"
+#include "manager/settings.h"
 
 struct control;
 struct definitions;
@@ -36,6 +37,7 @@ struct manager_options {
 struct manager {
 	struct manager_options options;
 	struct config config;
+	struct settings settings;
 	struct loop loop;
 	struct core core;
 	struct list_node workers;        /* struct worker.node: all that are not reaped */

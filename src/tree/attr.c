@@ -146,7 +146,7 @@ void tree_each_owned(struct tree *t, void (*fn)(void *arg, const char *path, con
 	}
 }
 
-static bool is_in_group(const struct tree_user *user, gid_t gid)
+bool tree_user_in_group(const struct tree_user *user, gid_t gid)
 {
 	unsigned i;
 
@@ -170,7 +170,7 @@ int tree_permission(struct tree *t, const struct tree_ref *ref, int bits,
 		return (bits & X_OK) && !(st.st_mode & 0111) ? -EACCES : 0;
 	if (user->uid == st.st_uid)
 		mode = st.st_mode >> 6;
-	else if (is_in_group(user, st.st_gid))
+	else if (tree_user_in_group(user, st.st_gid))
 		mode = st.st_mode >> 3;
 	else
 		mode = st.st_mode;

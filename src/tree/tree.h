@@ -185,6 +185,7 @@ struct tree_user {
 	const gid_t *groups; /* borrowed */
 	unsigned n_groups;
 };
+bool tree_user_in_group(const struct tree_user *user, gid_t gid);
 /* By mode and owner alone, as access(2): R_OK, W_OK, X_OK. 0 / -EACCES. uid 0 may. */
 int tree_permission(struct tree *t, const struct tree_ref *ref, int bits,
 		    const struct tree_user *user);
