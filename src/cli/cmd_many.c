@@ -183,24 +183,25 @@ static enum cli_exit run(struct cli *cli, struct many *many)
 
 /* ---- commands ---- */
 
-/* The UUIDs of what was made: items without those in failed, which are in order. */
+/* The UUIDs of what was made: items without those in failed, which are in no order. */
 static json_t *made(const struct many *many)
 {
+	_cleanup_free_ bool *has_failed = calloc(json_array_size(many->items) + 1, sizeof(bool));
 	json_t *list = json_array(), *item;
-	size_t i, next = 0;
 	struct uuid uuid;
 	char text[UUID_TEXT];
+	size_t i;
 
+	json_array_foreach(many->failed, i, item) {
+		json_int_t index = json_integer_value(json_object_get(item, "index"));
+
+		if (has_failed && index >= 0 && (size_t)index < json_array_size(many->items))
+			has_failed[index] = true;
+	}
 	json_array_foreach(many->items, i, item) {
-		const json_t *failure = json_array_get(many->failed, next);
-
-		if (failure &&
-		    json_integer_value(json_object_get(failure, "index")) == (json_int_t)i) {
-			next++;
+		if (!has_failed || has_failed[i] ||
+		    uuid_parse(json_string_value(item), json_string_length(item), &uuid) < 0)
 			continue;
-		}
-		if (uuid_parse(json_string_value(item), json_string_length(item), &uuid) < 0)
-			continue; /* umdevd would not have made it */
 		uuid_format(&uuid, text);
 		json_array_append_new(list, json_string(text));
 	}

@@ -11,6 +11,8 @@
 #include <string.h>
 #include <umdev/cleanup.h>
 #include "base/err.h"
+#include "base/str.h"
+#include "base/uuid.h"
 #include "core/core.h"
 #include "manager/control.h"
 #include "manager/manager.h"
@@ -25,83 +27,189 @@ static int check_size(const json_t *items)
 		       json_array_size(items), BATCH_MAX);
 }
 
-/* Of an item that failed; takes the text that was left. */
-static void append_failure(json_t **failed, size_t index, int error)
-{
-	json_t *json = control_error_json(error);
+/* ---- what a call waits for ---- */
 
+struct batch_item {
+	struct batch *batch;
+	struct attr_wait wait;
+	bool is_made;
+	struct uuid uuid; /* of what is made */
+};
+
+/*
+ * A call under way. It owns itself: freed when its last item has ended, which is in the call itself
+ * unless an item is answered later (a driver makes a volume, a client must leave).
+ */
+struct batch {
+	struct manager *m;
+	struct attr_wait *wait; /* of the call; NULL: its client has hung up, or it runs */
+	json_t *failed;         /* a reference to the array of the reply; NULL: no memory */
+	bool all;
+	size_t n, pending; /* items that have not ended; and 1 while the call runs */
+	int error;         /* all: why nothing must stay */
+	char why[ERR_TEXT];
+	struct loop_defer finish;
+	struct batch_item items[];
+};
+
+static struct batch *batch_new(struct manager *m, size_t n, bool all)
+{
+	struct batch *b = calloc(1, sizeof(*b) + n * sizeof(b->items[0]));
+
+	if (!b)
+		return NULL;
+	b->m = m;
+	b->n = n;
+	b->all = all;
+	b->pending = 1;
+	b->failed = json_array();
+	return b;
+}
+
+static void batch_free(struct batch *b)
+{
+	json_decref(b->failed);
+	free(b);
+}
+
+/* An item failed; takes the text that was left. */
+static void batch_fail(struct batch *b, size_t index, int error)
+{
+	json_t *json;
+
+	if (b->all && !b->error) {
+		b->error = error;
+		str_format(b->why, sizeof(b->why), "item %zu: %.400s; nothing was changed", index,
+			   err_text(error));
+		return;
+	}
+	json = control_error_json(error);
 	if (json_object_set_new(json, "index", json_integer((json_int_t)index)) < 0) {
 		json_decref(json);
 		json = NULL;
 	}
-	control_append(failed, json);
+	control_append(&b->failed, json);
 }
 
-/* The error of an item as that of the whole call. */
-static int fail_all(size_t index, const char *item, int error)
+/* What was made goes again; meanwhile somebody may have connected to it. */
+static void batch_undo(struct batch *b)
 {
-	char why[ERR_TEXT];
+	for (size_t i = b->n; i--;) {
+		const struct batch_item *item = &b->items[i];
+		struct umdev_mdev *mdev = item->is_made ? mdev_find(&b->m->core, &item->uuid)
+							: NULL;
 
-	strncpy(why, err_text(error), sizeof(why) - 1);
-	why[sizeof(why) - 1] = '\0';
+		if (mdev)
+			mdev_remove(mdev, MDEV_REMOVE_FORCE, NULL);
+	}
+}
+
+/* Every item has ended: the result of the call, with its text. */
+static int batch_result(struct batch *b)
+{
 	err_clear();
-	return err_set(error, "item %zu, \"%.64s\": %s; nothing was changed", index, item, why);
+	if (b->error) {
+		if (!b->m->stopping)
+			batch_undo(b);
+		err_clear();
+		return err_set(b->error, "%s", b->why);
+	}
+	return b->failed ? 0 : -ENOMEM;
 }
 
-/* Takes failed. */
-static int give_failed(json_t **ret, json_t *failed)
+static void batch_finish(struct loop_defer *defer)
 {
-	*ret = failed ? json_pack("{s:o}", "failed", failed) : NULL;
-	return *ret ? 0 : -ENOMEM;
+	struct batch *b = container_of(defer, struct batch, finish);
+	int r = batch_result(b);
+
+	attr_done(&b->wait, r);
+	batch_free(b);
+}
+
+static void item_ended(struct attr_wait *wait, int result)
+{
+	struct batch_item *item = container_of(wait, struct batch_item, wait);
+	struct batch *b = item->batch;
+
+	item->is_made = item->is_made && result == 0;
+	if (result < 0)
+		batch_fail(b, (size_t)(item - b->items), result);
+	if (--b->pending)
+		return;
+	/* Not from inside the core, which may be going through its devices; and no loop runs then.
+	 */
+	if (b->m->stopping)
+		batch_finish(&b->finish);
+	else
+		loop_defer(&b->m->loop, &b->finish, batch_finish);
+}
+
+/* The item's wait, for a call that may answer later. */
+static struct attr_wait *item_begin(struct batch *b, size_t index)
+{
+	struct batch_item *item = &b->items[index];
+
+	item->batch = b;
+	item->wait.done = item_ended;
+	b->pending++;
+	return &item->wait;
+}
+
+/* It was answered at once with r < 0 or 0, or is answered later. */
+static void item_result(struct batch *b, size_t index, int r)
+{
+	if (r == TREE_LATER)
+		return;
+	b->pending--;
+	if (r < 0) {
+		b->items[index].is_made = false;
+		batch_fail(b, index, r);
+	}
+}
+
+/* The end of the call: what it answers, now or later. b is not the caller's any more. */
+static int batch_end(struct batch *b, struct attr_wait *wait, json_t **ret)
+{
+	int r = 0;
+
+	b->pending--;
+	*ret = b->failed ? json_pack("{s:O}", "failed", b->failed) : NULL;
+	if (b->pending) {
+		attr_hold(&b->wait, wait);
+		return TREE_LATER;
+	}
+	r = batch_result(b);
+	batch_free(b);
+	if (r < 0)
+		json_decref(TAKE(*ret));
+	return r == 0 && !*ret ? -ENOMEM : r;
 }
 
 /* ---- create ---- */
 
-static int create_all(struct mdev_type *type, const json_t *specs)
+static int create_one(struct batch *b, size_t index, struct mdev_type *type, const char *spec)
 {
-	size_t n = json_array_size(specs), made = 0;
-	struct umdev_mdev **list = calloc(n + 1, sizeof(struct umdev_mdev *));
-	int r = list ? 0 : -ENOMEM;
+	struct attr_wait *wait = item_begin(b, index);
+	struct umdev_mdev *mdev;
+	int r = mdev_create(type, spec, strlen(spec), &mdev);
 
-	for (; made < n && r == 0; made += r == 0) {
-		const char *spec = json_string_value(json_array_get(specs, made));
-
-		r = mdev_create(type, spec, strlen(spec), &list[made]);
-		if (r < 0)
-			r = fail_all(made, spec, r);
+	if (r >= 0) {
+		b->items[index].uuid = mdev->uuid;
+		b->items[index].is_made = true;
 	}
-	/* Nobody else had a turn since: they are idle. */
-	while (r < 0 && made)
-		mdev_remove(list[--made], MDEV_REMOVE, NULL);
-	free(list);
+	if (r == TREE_LATER)
+		attr_hold(&mdev->create_wait, wait);
 	return r;
-}
-
-static json_t *create_each(struct mdev_type *type, const json_t *specs)
-{
-	json_t *failed = json_array();
-	const json_t *item;
-	size_t i;
-
-	json_array_foreach(specs, i, item) {
-		const char *spec = json_string_value(item);
-		struct umdev_mdev *mdev;
-		int r;
-
-		err_clear();
-		r = mdev_create(type, spec, strlen(spec), &mdev);
-		if (r < 0)
-			append_failure(&failed, i, r);
-	}
-	return failed;
 }
 
 int control_create_many(struct manager *m, const struct control_peer *peer, json_t *params,
 			struct attr_wait *wait, json_t **ret)
 {
-	const json_t *specs = json_object_get(params, "specs");
+	const json_t *specs = json_object_get(params, "specs"), *item;
 	struct umdev_parent *parent;
 	struct mdev_type *type;
+	struct batch *b;
+	size_t i;
 	int r = check_size(specs);
 
 	if (r == 0)
@@ -114,39 +222,19 @@ int control_create_many(struct manager *m, const struct control_peer *peer, json
 	r = control_may_write(m, peer, type->dir, "create");
 	if (r < 0)
 		return r;
-	if (!varlink_bool(params, "all"))
-		return give_failed(ret, create_each(type, specs));
-	r = create_all(type, specs);
-	return r < 0 ? r : give_failed(ret, json_array());
+	b = batch_new(m, json_array_size(specs), varlink_bool(params, "all"));
+	if (!b)
+		return -ENOMEM;
+	json_array_foreach(specs, i, item) {
+		err_clear();
+		item_result(b, i, create_one(b, i, type, json_string_value(item)));
+		if (b->error)
+			break;
+	}
+	return batch_end(b, wait, ret);
 }
 
 /* ---- remove ---- */
-
-struct removal_item {
-	struct removal *removal;
-	struct attr_wait wait;
-};
-
-/* Removals that wait for clients. Freed when the last of them has ended. */
-struct removal {
-	struct attr_wait *wait; /* of the call; NULL: its client has hung up */
-	size_t pending;         /* items that have not ended; and 1 while the call runs */
-	struct removal_item items[];
-};
-
-static void removal_put(struct removal *removal)
-{
-	if (--removal->pending)
-		return;
-	attr_done(&removal->wait, 0);
-	free(removal);
-}
-
-/* An accepted removal succeeds. */
-static void removed_later(struct attr_wait *wait, int result)
-{
-	removal_put(container_of(wait, struct removal_item, wait)->removal);
-}
 
 /* Who asks for what. */
 struct wish {
@@ -162,23 +250,15 @@ static int find(const struct wish *w, const char *name, struct umdev_mdev **ret)
 	return r < 0 ? r : control_may_write(w->m, w->peer, (*ret)->dir, "remove");
 }
 
-static int remove_one(const struct wish *w, const char *name, struct removal *removal, size_t index)
+static int remove_one(const struct wish *w, struct batch *b, size_t index, const char *name)
 {
-	struct removal_item *item = &removal->items[index];
+	struct attr_wait *wait = item_begin(b, index);
 	struct umdev_mdev *mdev;
 	int r;
 
 	err_clear();
 	r = find(w, name, &mdev);
-	if (r < 0)
-		return r;
-	item->removal = removal;
-	item->wait.done = removed_later;
-	removal->pending++;
-	r = mdev_remove(mdev, w->how, &item->wait);
-	if (r != TREE_LATER)
-		removal->pending--;
-	return r;
+	return r < 0 ? r : mdev_remove(mdev, w->how, wait);
 }
 
 static int by_address(const void *a, const void *b)
@@ -186,6 +266,16 @@ static int by_address(const void *a, const void *b)
 	const struct umdev_mdev *const *x = a, *const *y = b;
 
 	return (*x > *y) - (*x < *y);
+}
+
+/* The error of an item as that of the whole call. */
+static int refuse_all(size_t index, int error)
+{
+	char why[ERR_TEXT];
+
+	str_format(why, sizeof(why), "%s", err_text(error));
+	err_clear();
+	return err_set(error, "item %zu: %.400s; nothing was changed", index, why);
 }
 
 /* Would every removal be accepted? */
@@ -196,13 +286,11 @@ static int may_remove_all(const struct wish *w, const json_t *names)
 	int r = list ? 0 : -ENOMEM;
 
 	for (size_t i = 0; i < n && r == 0; i++) {
-		const char *name = json_string_value(json_array_get(names, i));
-
-		r = find(w, name, &list[i]);
+		r = find(w, json_string_value(json_array_get(names, i)), &list[i]);
 		if (r == 0)
 			r = mdev_may_remove(list[i], w->how);
 		if (r < 0)
-			r = fail_all(i, name, r);
+			r = refuse_all(i, r);
 	}
 	if (r < 0)
 		return r;
@@ -221,30 +309,18 @@ int control_remove_many(struct manager *m, const struct control_peer *peer, json
 				   varlink_bool(params, "force") ? MDEV_REMOVE_FORCE
 								 : MDEV_REMOVE };
 	const json_t *names = json_object_get(params, "names"), *item;
-	json_t *failed;
-	struct removal *removal;
-	size_t i, n = json_array_size(names);
+	struct batch *b;
+	size_t i;
 	int r = check_size(names);
 
 	if (r == 0 && varlink_bool(params, "all"))
 		r = may_remove_all(&wish, names);
 	if (r < 0)
 		return r;
-	removal = calloc(1, sizeof(*removal) + n * sizeof(removal->items[0]));
-	if (!removal)
+	b = batch_new(m, json_array_size(names), false);
+	if (!b)
 		return -ENOMEM;
-	removal->pending = 1;
-	failed = json_array();
-	json_array_foreach(names, i, item) {
-		r = remove_one(&wish, json_string_value(item), removal, i);
-		if (r < 0)
-			append_failure(&failed, i, r);
-	}
-	r = give_failed(ret, failed);
-	if (r == 0 && removal->pending > 1) {
-		attr_hold(&removal->wait, wait);
-		r = TREE_LATER;
-	}
-	removal_put(removal);
-	return r;
+	json_array_foreach(names, i, item)
+		item_result(b, i, remove_one(&wish, b, i, json_string_value(item)));
+	return batch_end(b, wait, ret);
 }

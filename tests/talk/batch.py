@@ -175,6 +175,31 @@ def a_client_of_a_batch_that_vanishes_ends_its_wait_only() -> None:
 
 
 @t.case
+def devices_that_take_time_are_awaited() -> None:
+    """Each gets a volume, which another process makes."""
+    with t.TempDir() as top, Daemon() as d, d.varlink() as v:
+        (top / "store").mkdir()
+        v.call("ParentAdd", name="lab", driver="disk", settings=[f"store={top}/store"])
+        us = names(5)
+        specs = [f"{u},capacity=1M" for u in us]
+
+        def make(specs: list[str], all: bool) -> list[int]:
+            answer = v.call("CreateMany", parent="lab", type="disk-nvme", specs=specs, all=all)
+            return sorted(f["index"] for f in answer["failed"])
+        t.equal(make([*specs, f"{us[0]},capacity=1M", specs[4] + ",nosuch=1"], False), [5, 6],
+                "failed of each for itself")
+        t.equal({x["uuid"]: x["state"] for x in v.call("List")["devices"]},
+                {u: "idle" for u in us}, "devices")
+        t.equal(remove(v, us), [], "removed")
+        more = [f"{u},capacity=1M" for u in names(5)]
+        e = refusal(v, "CreateMany", parent="lab", type="disk-nvme", specs=[*more, more[2]],
+                    all=True)
+        t.equal((e.errno, listed(v)), ("EEXIST", []), f"all or nothing: {e}")
+        t.equal(make([f"{u},capacity=1M" for u in names(5)], True), [], "all of them")
+        t.equal(len(listed(v)), 5, "devices of a second try")
+
+
+@t.case
 def a_batch_is_bounded() -> None:
     with memory_daemon() as d, d.varlink() as v:
         parent(d, "units=2000")
