@@ -330,7 +330,7 @@ int control_set_attrs(struct manager *m, const struct control_peer *peer, json_t
 }
 
 /* What a definition would have to say to make such a device: values that can be written and are
- * not the default. peer: those that are secret are for who may read them in the tree. */
+ * not the default. peer: those that are secret are for the trusted. */
 static bool is_worth_saying(const struct umdev_mdev *mdev, unsigned i,
 			    const struct control_peer *peer)
 {
@@ -339,7 +339,7 @@ static bool is_worth_saying(const struct umdev_mdev *mdev, unsigned i,
 
 	if (desc->writable == UMDEV_W_NEVER || desc->writable == UMDEV_W_CREATE)
 		return false;
-	if (desc->secret && peer->uid != 0 && peer->uid != geteuid())
+	if (desc->secret && !peer->trusted)
 		return false;
 	return (mdev->params_set & UINT32_C(1) << i) &&
 	       strcmp(mdev_param(mdev, i)->text, info->defaults[i].text) != 0;
