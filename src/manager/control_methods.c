@@ -330,7 +330,8 @@ static int run_remove(struct manager *m, const struct control_peer *peer, json_t
 static int run_show(struct manager *m, const struct control_peer *peer, json_t *params,
 		    struct attr_wait *wait, json_t **ret)
 {
-	const struct tree_user user = { .uid = peer->uid, .gid = peer->gid };
+	static const struct tree_user root = { 0 };
+	const struct tree_user *user = peer->trusted ? &root : &peer->user;
 	struct umdev_mdev *mdev;
 	int r = mdev_find_name(&m->core, varlink_text(params, "name"), &mdev);
 
@@ -339,7 +340,7 @@ static int run_show(struct manager *m, const struct control_peer *peer, json_t *
 	if (!mdev->dir)
 		return err_set(-ENODEV, "%s is being removed", mdev->uuid_text);
 	*ret = json_pack("{s:o, s:o, s:o}", "device", control_device_json(mdev), "params",
-			 control_params_json(mdev, &user), "attach", control_attach_json(mdev));
+			 control_params_json(mdev, user), "attach", control_attach_json(mdev));
 	return *ret ? 0 : -ENOMEM;
 }
 
