@@ -211,7 +211,7 @@ void dma_pin(struct dma_table *t, struct dma_reader *r, struct dma_pin *pin, uin
 	     uint64_t len);
 void dma_unpin(struct dma_table *t, struct dma_reader *r, struct dma_pin *pin);
 
-/* Does the control thread hold a pin in [iova, iova+len)? 0 and UINT64_MAX: anywhere. */
+/* Does anybody hold a pin in [iova, iova+len)? 0 and UINT64_MAX: anywhere. */
 bool dma_is_pinned(struct dma_table *t, uint64_t iova, uint64_t len);
 
 /* A wait, embedded in its owner. */
@@ -224,9 +224,10 @@ struct dma_quiesce {
 };
 /*
  * Waits until nobody uses the table as it was before this call in [iova, iova+len); 0 and
- * UINT64_MAX: everything. `done` runs once, before the return when nothing is in the way, else from
- * the loop. status 0; -ETIMEDOUT after DMA_QUIESCE_MS, or -errno when waiting is impossible: then
- * something may still use the memory, and the device must fail. q may be reused inside `done`.
+ * UINT64_MAX: everything; len 0: until no reader does, whatever is pinned. `done` runs once, before
+ * the return when nothing is in the way, else from the loop. status 0; -ETIMEDOUT after
+ * DMA_QUIESCE_MS, or -errno when waiting is impossible: then something may still use the memory,
+ * and the device must fail. q may be reused inside `done`.
  */
 void dma_quiesce(struct dma_table *t, struct loop *loop, struct dma_quiesce *q, uint64_t iova,
 		 uint64_t len, void (*done)(struct dma_quiesce *, int));

@@ -237,6 +237,11 @@ void dma_unpin(struct dma_table *t, struct dma_reader *r, struct dma_pin *pin)
 
 bool dma_is_pinned(struct dma_table *t, uint64_t iova, uint64_t len)
 {
+	struct dma_reader *r;
+
+	list_for_each(r, &t->readers, node)
+		if (older_pin(r, iova, len, UINT64_MAX) != UINT64_MAX)
+			return true;
 	return older_pin(&t->control, iova, len, UINT64_MAX) != UINT64_MAX;
 }
 

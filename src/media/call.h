@@ -54,6 +54,11 @@ int ring_fd(const struct media_ring *r);
 /* Prepares the step of a call; `user` comes back with its result. False: full, submit first. */
 bool ring_prepare(struct media_ring *r, const struct media_call *call, void *user);
 void ring_submit(struct media_ring *r);
+/* The owner sleeps in the ring, too: an event on fd wakes it. */
+void ring_watch(struct media_ring *r, int fd);
+/* Sleeps until something ends, fd of ring_watch() has an event, or max_ns (0: any time) are over.
+ */
+void ring_wait(struct media_ring *r, uint64_t max_ns);
 /* One that ended and its result, or NULL. No system call. */
 void *ring_take(struct media_ring *r, int *ret_result);
 

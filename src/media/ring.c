@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <liburing.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -17,6 +18,7 @@
 
 struct media_ring {
 	struct io_uring uring;
+	int watched;
 };
 
 static const uint8_t allowed[] = {
@@ -115,16 +117,54 @@ void ring_submit(struct media_ring *r)
 	io_uring_submit(&r->uring);
 }
 
+/* One request that completes for every event, as long as the kernel says so. */
+static void watch(struct media_ring *r)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&r->uring);
+
+	if (!sqe) {
+		io_uring_submit(&r->uring);
+		sqe = io_uring_get_sqe(&r->uring);
+	}
+	if (!sqe)
+		return;
+	io_uring_prep_poll_multishot(sqe, r->watched, POLLIN);
+	io_uring_sqe_set_data(sqe, r);
+	io_uring_submit(&r->uring);
+}
+
+void ring_watch(struct media_ring *r, int fd)
+{
+	r->watched = fd;
+	watch(r);
+}
+
+void ring_wait(struct media_ring *r, uint64_t max_ns)
+{
+	struct __kernel_timespec ts = { (int64_t)(max_ns / 1000000000),
+					(int64_t)(max_ns % 1000000000) };
+	struct io_uring_cqe *cqe;
+
+	io_uring_wait_cqes(&r->uring, &cqe, 1, max_ns ? &ts : NULL, NULL);
+}
+
 void *ring_take(struct media_ring *r, int *ret_result)
 {
 	struct io_uring_cqe *cqe;
-	void *user;
+	void *user = r;
 
-	if (io_uring_peek_cqe(&r->uring, &cqe) < 0)
-		return NULL;
-	user = io_uring_cqe_get_data(cqe);
-	*ret_result = cqe->res;
-	io_uring_cqe_seen(&r->uring, cqe);
+	while (user == r) {
+		uint32_t flags;
+
+		if (io_uring_peek_cqe(&r->uring, &cqe) < 0)
+			return NULL;
+		user = io_uring_cqe_get_data(cqe);
+		*ret_result = cqe->res;
+		flags = cqe->flags;
+		io_uring_cqe_seen(&r->uring, cqe);
+		if (user == r && !(flags & IORING_CQE_F_MORE))
+			watch(r);
+	}
 	return user;
 }
 

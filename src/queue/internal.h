@@ -4,13 +4,15 @@
  *
  *   queue.c    states of queues, in transactions and after them; what drivers call there
  *   shared.c   the state memory: layout, and the check of an inherited one
- *   runner.c   a round
+ *   runner.c   a round; the control thread's runner
+ *   thread.c   queue threads
  *   request.c  from umdev_queue_submit to `done`
  *   memory.c   windows and other guest memory
  */
 #ifndef QUEUE_INTERNAL_H
 #define QUEUE_INTERNAL_H
 
+#include <pthread.h>
 #include "base/list.h"
 #include "media/call.h"
 #include "queue/queue.h"
@@ -46,6 +48,7 @@ struct queue_slot {
 struct queue_port_shared {
 	_Alignas(64) uint64_t irq[QUEUE_IRQ_WORDS]; /* owed; set by the runner */
 	uint32_t at_work;                           /* 1 + the queue whose hook runs; 0: none */
+	uint32_t crashed;                           /* in that hook */
 };
 
 struct queue_shared {
@@ -70,6 +73,7 @@ struct queue_port {
 	struct queue_set *set;
 	struct queue_port_shared *shared;
 	struct dma_reader *reader;   /* NULL: the control thread */
+	struct dma_reader own;       /* what it points at else */
 	const struct dma_view *view; /* during a round in which it was entered */
 	bool has_irq;                /* in this round */
 	struct list_node node;       /* of the runner's list of those */
@@ -116,6 +120,7 @@ struct umdev_queue {
 	const uint8_t *config; /* in the slot */
 	uint32_t in_flight;
 	struct list_node node;         /* of the runner's active ones */
+	struct list_node mail;         /* of its inbox */
 	struct queue_request *request; /* type->requests of them */
 	struct list_node free;         /* requests that were used before ... */
 	uint32_t n_used;               /* ... of these; the rest is untouched memory */
@@ -152,6 +157,10 @@ struct queue_set {
 	bool leaving; /* a request to a medium that leaves has ended */
 	/* by the control thread, atomic */
 	bool held, untold, may_dma;
+	/* fixed: parameters of the device */
+	unsigned n_threads; /* that serve it; 0: the control thread does */
+	uint64_t poll_ns;
+	bool mapped; /* the client may ring doorbells without our knowing */
 	int32_t vector[QUEUE_VECTORS_MAX];
 	uint8_t *priv;
 	struct queue_request *requests;
@@ -159,9 +168,17 @@ struct queue_set {
 	struct umdev_queue queue[];
 };
 
+struct queue_thread;
+
 struct queue_runner {
 	struct queue_group *group;
+	struct queue_thread *thread; /* NULL: the control thread */
 	unsigned number;
+	/* queues with a new order, from the control thread */
+	pthread_mutex_t lock;
+	struct list_node inbox;
+	bool mail; /* atomic: the inbox is not empty */
+	/* the runner's own */
 	struct media_ring *ring; /* borrowed; NULL: none here */
 	unsigned in_ring;
 	struct list_node active;  /* queues that have an order */
@@ -170,13 +187,44 @@ struct queue_runner {
 	bool has_news;            /* for the control thread */
 };
 
+enum queue_blame {
+	QUEUE_BLAME_NOBODY,
+	QUEUE_BLAME_CULPRIT, /* who said that it crashed */
+	QUEUE_BLAME_CONTROL, /* what the control thread was at */
+};
+
+enum { QUEUE_THREAD_INSIDE = 1, QUEUE_THREAD_OUTSIDE }; /* of the sandbox */
+
+struct queue_thread {
+	struct queue_runner runner;
+	pthread_t id;
+	int kick_fd;       /* eventfd, owned */
+	int schedstat_fd;  /* what it waited for a CPU, owned; -1: not known */
+	int entered;       /* under the group's lock; 0: not yet */
+	bool needed;       /* likewise */
+	bool quit, asleep; /* atomic */
+	/* the thread's own */
+	uint64_t window_ns; /* how long it looks for work before it sleeps */
+	uint64_t not_before_ns, asked_ns, waited_ns;
+	uint64_t tick_ns; /* of its last sleep, with mapped doorbells */
+};
+
 struct queue_group {
 	struct loop *loop;
-	bool blame;
+	enum queue_blame blame;
 	struct queue_set *set[QUEUE_SETS_MAX];
 	struct queue_runner control;
-	struct loop_fd ring_source;
+	struct loop_fd ring_source, news_source;
+	int news_fd; /* eventfd, owned: a thread has something for the control thread */
 	struct loop_defer work, attention;
+	struct queue_thread thread[QUEUE_THREADS_MAX];
+	unsigned n_threads;
+	/* the start of threads */
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	bool may_enter;
+	int (*enter)(void *);
+	void *enter_arg;
 };
 
 /* queue.c */
@@ -184,12 +232,33 @@ struct queue_group {
 void group_attention(struct queue_group *g);
 
 /* runner.c */
-int runners_start(struct queue_group *g, struct media_engine *engine);
-void runners_stop(struct queue_group *g);
-/* q has an order or a kick: its runner is to look at it. */
-void runner_wake(struct queue_runner *r, struct umdev_queue *q);
+void runner_init(struct queue_runner *r, struct queue_group *g, unsigned number);
+void runner_fini(struct queue_runner *r);
+/* q has a new order, or was kicked. In the control thread. */
+void runner_order(struct queue_runner *r, struct umdev_queue *q);
+void runner_kick(struct queue_runner *r);
+/* Around hooks of a queue: whom a crash is blamed on. */
+void hook_begin(struct umdev_queue *q);
+void hook_end(struct umdev_queue *q);
 /* The port's view may be used until the end of the round. */
 void runner_enter(struct queue_runner *r, struct queue_port *port);
+/* True: there was work, another round is due. arm: the runner wants to sleep. */
+bool round_make(struct queue_runner *r, bool arm);
+int control_start(struct queue_group *g);
+void control_stop(struct queue_group *g);
+
+/* crash.c */
+/* A hook of a queue of this port runs from now on in this thread; NULL: none does. */
+void crash_in(struct queue_port_shared *port);
+int crash_watch(void); /* 0 / -errno; may repeat */
+
+/* thread.c */
+int thread_start(struct queue_thread *t, struct queue_group *g, unsigned number);
+void thread_stop(struct queue_thread *t); /* and waits for its end */
+void thread_kick(struct queue_thread *t);
+int threads_enter(struct queue_group *g, int (*enter)(void *), void *arg);
+/* The first n are to serve; the others end. */
+void threads_need(struct queue_group *g, unsigned n);
 
 /* request.c */
 #define REQUESTS_IN_RING 512 /* what its completion queue has room for */

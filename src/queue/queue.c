@@ -7,10 +7,14 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 #include "base/ab.h"
 #include "base/log.h"
+#include <umdev/vfio.h>
 #include "queue/internal.h"
+
+#define DEFAULT_POLL_US 50
 
 static enum queue_state state_of(uint8_t byte)
 {
@@ -109,7 +113,7 @@ static void give_order(struct umdev_queue *q, uint64_t order)
 {
 	store(&q->order, order);
 	store(&q->kicked, true);
-	runner_wake(q->runner, q);
+	runner_order(q->runner, q);
 }
 
 /* The state is made ready for a start, once, whatever life does it. */
@@ -153,6 +157,19 @@ static void follow(struct umdev_queue *q, uint8_t byte)
 	give_order(q, ORDER(serial, how, what));
 }
 
+/* Who peeks at a queue that was started anew sees nothing old, also before it can run. */
+static void prepare_all(struct queue_set *set)
+{
+	const uint8_t *bytes = states(set->dev);
+
+	for (unsigned i = 0; i < set->type->max; i++) {
+		if (state_of(bytes[i]) == QUEUE_STOPPED)
+			set->queue[i].slot->begun = 0;
+		else
+			prepare(&set->queue[i], bytes[i]);
+	}
+}
+
 static void follow_all(struct queue_set *set)
 {
 	const uint8_t *bytes = states(set->dev);
@@ -166,8 +183,13 @@ void queues_kick(struct umdev_device *dev)
 {
 	struct queue_set *set = dev->queues;
 
-	if (!set || set->fenced)
-		return; /* everything is looked at when the fence is passed */
+	if (!set)
+		return;
+	if (set->fenced) { /* everything is looked at when the fence is passed */
+		if (set->changed)
+			prepare_all(set);
+		return;
+	}
 	if (set->changed)
 		follow_all(set);
 	while (set->kicks) {
@@ -175,7 +197,7 @@ void queues_kick(struct umdev_device *dev)
 
 		set->kicks &= set->kicks - 1;
 		store(&q->kicked, true);
-		runner_wake(q->runner, q);
+		runner_kick(q->runner);
 	}
 }
 
@@ -203,7 +225,7 @@ void queues_release(struct umdev_device *dev)
 	for (unsigned i = 0; i < set->type->max; i++)
 		store(&set->queue[i].kicked, true);
 	for (unsigned i = 0; i < set->type->max; i++)
-		runner_wake(set->queue[i].runner, &set->queue[i]);
+		runner_kick(set->queue[i].runner);
 }
 
 bool queues_are_busy(const struct umdev_device *dev)
@@ -217,6 +239,17 @@ bool queues_are_busy(const struct umdev_device *dev)
 		if (state_of(bytes[i]) != QUEUE_STOPPED)
 			return true;
 	return false;
+}
+
+void queues_hide_vectors(struct umdev_device *dev)
+{
+	for (unsigned i = 0; i < QUEUE_VECTORS_MAX; i++)
+		store(&dev->queues->vector[i], -1);
+}
+
+bool queues_have_threads(const struct umdev_device *dev)
+{
+	return dev->queues && dev->queues->n_threads;
 }
 
 bool queues_medium_is_idle(const struct umdev_device *dev, unsigned medium)
@@ -407,16 +440,20 @@ static void init_queue(struct queue_set *set, unsigned index, struct queue_runne
 	list_init(&q->free);
 }
 
-/* The life before this one died of a crash: what was at work is suspected. */
+/* The life before this one died of its own fault. Of a crash: the thread that crashed has said
+ * which it was (crash.c); else the control thread did not come back from what it did. */
 static void blame(struct queue_set *set)
 {
 	for (unsigned i = 0; i < QUEUE_RUNNERS_MAX; i++) {
 		struct queue_port_shared *port = &set->shared->port[i];
+		bool guilty = set->group->blame == QUEUE_BLAME_CONTROL
+				      ? i == 0
+				      : set->group->blame == QUEUE_BLAME_CULPRIT && port->crashed;
 
-		if (port->at_work && set->group->blame)
+		if (port->at_work && guilty)
 			set->shared->slot[port->at_work - 1].crashes++;
 		ab_barrier();
-		port->at_work = 0;
+		port->at_work = port->crashed = 0;
 	}
 }
 
@@ -426,6 +463,13 @@ static int find_number(struct queue_group *g)
 		if (!g->set[i])
 			return (int)i;
 	return -ENOSPC;
+}
+
+static void free_set(struct queue_set *set)
+{
+	free(set->requests);
+	free(set->priv);
+	free(set);
 }
 
 static int allocate(const struct umdev_device *dev, struct queue_set **ret)
@@ -438,13 +482,46 @@ static int allocate(const struct umdev_device *dev, struct queue_set **ret)
 	set->priv = calloc(type->max, type->priv_size ? type->priv_size : 1);
 	set->requests = calloc((size_t)type->max * type->requests, sizeof(*set->requests));
 	if (!set->priv || !set->requests) {
-		free(set->requests);
-		free(set->priv);
-		free(set);
+		free_set(set);
 		return -ENOMEM;
 	}
 	*ret = set;
 	return 0;
+}
+
+static bool has_mapped_doorbells(const struct umdev_device *dev)
+{
+	const struct umdev_value *v = umdev_param(dev, "doorbells");
+
+	return v && !strcmp(v->text, UMDEV_DOORBELLS_MAPPED);
+}
+
+unsigned queue_threads_wanted(const struct umdev_device *dev)
+{
+	const struct umdev_value *v = umdev_param(dev, "queue_threads");
+	unsigned least = has_mapped_doorbells(dev); /* the control thread does not poll */
+
+	if (!dev->type->queues || !v || v->u64 < least)
+		return dev->type->queues ? least : 0;
+	return v->u64 < QUEUE_THREADS_MAX ? (unsigned)v->u64 : QUEUE_THREADS_MAX;
+}
+
+static struct queue_runner *runner_of(struct queue_set *set, unsigned index)
+{
+	if (!set->n_threads)
+		return &set->group->control;
+	return &set->group->thread[index % set->n_threads].runner;
+}
+
+static void take_params(struct queue_set *set)
+{
+	const struct umdev_value *poll = umdev_param(set->dev, "poll_us");
+
+	set->poll_ns = 1000 * (poll ? poll->u64 : DEFAULT_POLL_US);
+	set->mapped = has_mapped_doorbells(set->dev);
+	set->n_threads = queue_threads_wanted(set->dev);
+	if (set->n_threads > set->group->n_threads)
+		set->n_threads = set->group->n_threads;
 }
 
 static void init_set(struct queue_set *set, struct umdev_device *dev, uint32_t *doorbells)
@@ -459,8 +536,31 @@ static void init_set(struct queue_set *set, struct umdev_device *dev, uint32_t *
 		set->port[i].set = set;
 		set->port[i].shared = &set->shared->port[i];
 	}
+	take_params(set);
 	for (unsigned i = 0; i < set->type->max; i++)
-		init_queue(set, i, &set->group->control);
+		init_queue(set, i, runner_of(set, i));
+}
+
+static void remove_readers(struct queue_set *set)
+{
+	for (unsigned i = 0; i < QUEUE_RUNNERS_MAX; i++)
+		if (set->port[i].reader)
+			dma_reader_remove(set->dma, set->port[i].reader);
+}
+
+static int add_readers(struct queue_set *set)
+{
+	for (unsigned i = 0; i < set->n_threads; i++) {
+		struct queue_port *port = &set->port[1 + i];
+		int r = dma_reader_add(set->dma, &port->own);
+
+		if (r < 0) {
+			remove_readers(set);
+			return r;
+		}
+		port->reader = &port->own;
+	}
+	return 0;
 }
 
 int queues_attach(struct umdev_device *dev, struct dma_table *dma, const struct queue_host *host,
@@ -484,9 +584,14 @@ int queues_attach(struct umdev_device *dev, struct dma_table *dma, const struct 
 	r = number < 0 ? number : allocate(dev, &set);
 	if (r < 0)
 		return r;
-	init_set(set, dev, doorbells);
 	set->dma = dma;
 	set->host = host;
+	init_set(set, dev, doorbells);
+	r = add_readers(set);
+	if (r < 0) {
+		free_set(set);
+		return r;
+	}
 	set->number = (unsigned)number;
 	set->group->set[number] = set;
 	dev->queues = set;
@@ -515,35 +620,86 @@ void queues_detach(struct umdev_device *dev)
 	dev->queues = NULL;
 	media_engine_unwatch(&set->watcher);
 	set->group->set[set->number] = NULL;
-	free(set->requests);
-	free(set->priv);
-	free(set);
+	remove_readers(set);
+	free_set(set);
 }
 
 /* ---- the group ---- */
 
-int queue_group_new(struct queue_group **ret)
+int queue_group_new(struct queue_group **ret, unsigned n_threads)
 {
-	*ret = calloc(1, sizeof(**ret));
-	return *ret ? 0 : -ENOMEM;
+	struct queue_group *g = calloc(1, sizeof(*g));
+	int r = 0;
+
+	if (!g)
+		return -ENOMEM;
+	pthread_mutex_init(&g->lock, NULL);
+	pthread_cond_init(&g->changed, NULL);
+	g->ring_source = g->news_source = (struct loop_fd)LOOP_FD_INIT;
+	runner_init(&g->control, g, 0);
+	g->news_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (g->news_fd < 0)
+		r = -errno;
+	while (r >= 0 && g->n_threads < n_threads) {
+		r = thread_start(&g->thread[g->n_threads], g, 1 + g->n_threads);
+		g->n_threads += r >= 0;
+	}
+	if (r < 0) {
+		queue_group_free(g);
+		return r;
+	}
+	*ret = g;
+	return 0;
 }
 
-int queue_group_start(struct queue_group *g, struct loop *loop, struct media_engine *engine)
+int queue_group_enter(struct queue_group *g, int (*enter)(void *), void *arg)
 {
+	return threads_enter(g, enter, arg);
+}
+
+int queue_group_start(struct queue_group *g, struct loop *loop, struct media_engine *engine,
+		      unsigned n_threads)
+{
+	int r;
+
 	g->loop = loop;
-	return runners_start(g, engine);
+	g->control.ring = media_engine_ring(engine, 0);
+	for (unsigned i = 0; i < g->n_threads; i++)
+		g->thread[i].runner.ring = media_engine_ring(engine, 1 + i);
+	threads_need(g, n_threads);
+	r = crash_watch();
+	return r < 0 ? r : control_start(g);
 }
 
-void queue_group_blame(struct queue_group *g)
+void queue_group_blame(struct queue_group *g, bool hung)
 {
-	g->blame = true;
+	g->blame = hung ? QUEUE_BLAME_CONTROL : QUEUE_BLAME_CULPRIT;
 }
 
 void queue_group_free(struct queue_group *g)
 {
 	if (!g)
 		return;
-	runners_stop(g);
+	while (g->n_threads)
+		thread_stop(&g->thread[--g->n_threads]);
+	control_stop(g);
 	loop_defer_cancel(&g->attention);
+	runner_fini(&g->control);
+	pthread_mutex_destroy(&g->lock);
+	pthread_cond_destroy(&g->changed);
+	if (g->news_fd >= 0)
+		close(g->news_fd);
 	free(g);
+}
+
+void queue_group_each_fd(const struct queue_group *g, void (*fn)(void *, int), void *arg)
+{
+	if (!g)
+		return;
+	fn(arg, g->news_fd);
+	for (unsigned i = 0; i < g->n_threads; i++) {
+		fn(arg, g->thread[i].kick_fd);
+		if (g->thread[i].schedstat_fd >= 0)
+			fn(arg, g->thread[i].schedstat_fd);
+	}
 }

@@ -38,12 +38,22 @@ struct queue_group;
 
 /* ---- the worker ---- */
 
-/* Before the sandbox. 0 / -ENOMEM */
-int queue_group_new(struct queue_group **ret);
-/* CONFIG is known: the engine has a ring for each runner, or none. Before queues_attach(). */
-int queue_group_start(struct queue_group *g, struct loop *loop, struct media_engine *engine);
-/* The life before this one crashed: queues that were at work get the blame. Before attach. */
-void queue_group_blame(struct queue_group *g);
+/* How many threads the device asks for, at most QUEUE_THREADS_MAX. */
+unsigned queue_threads_wanted(const struct umdev_device *dev);
+/* Before the sandbox: makes the threads, which wait. 0 / -errno */
+int queue_group_new(struct queue_group **ret, unsigned n_threads);
+/* After the control thread entered the sandbox: each thread does what else it takes, by `enter`.
+ * 0, or -EPERM: one could not. */
+int queue_group_enter(struct queue_group *g, int (*enter)(void *arg), void *arg);
+/* CONFIG is known: n_threads serve, the others end. The engine has a ring for the control thread
+ * (number 0) and one for each thread, or none. Before queues_attach(). */
+int queue_group_start(struct queue_group *g, struct loop *loop, struct media_engine *engine,
+		      unsigned n_threads);
+/* The life before this one crashed, or hung: the queue that was at work gets the blame. Before
+ * attach. */
+void queue_group_blame(struct queue_group *g, bool hung);
+/* What this life opened for itself. NULL: no-op. */
+void queue_group_each_fd(const struct queue_group *g, void (*fn)(void *, int), void *arg);
 void queue_group_free(struct queue_group *g); /* NULL: no-op; all sets are detached */
 
 /* Bytes of state memory for a device of this type; 0: it has no queues. */
@@ -79,6 +89,11 @@ void queues_set_vector(struct umdev_device *dev, unsigned vector, int fd);
 
 /* Nothing of that medium is in flight, or may have to be asked for again. */
 bool queues_medium_is_idle(const struct umdev_device *dev, unsigned medium);
+/* Do other threads serve them? Then what takes something away from them must hold them, quiesce,
+ * and do it then. */
+bool queues_have_threads(const struct umdev_device *dev);
+/* Every vector is -1, as queues_set_vector() says. */
+void queues_hide_vectors(struct umdev_device *dev);
 /* Does any queue run, or not yet rest? Then a reset must hold them first, and quiesce. */
 bool queues_are_busy(const struct umdev_device *dev);
 /* No queue takes new work from the next round of its runner on. untold: ends are not told either,

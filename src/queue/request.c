@@ -221,9 +221,9 @@ static void end_request(struct queue_request *rq, int status)
 
 	runner_enter(q->runner, q->port);
 	if (told) {
-		q->port->shared->at_work = 1 + q->index;
+		hook_begin(q);
 		q->set->type->ops->done(q, rq->tag, status);
-		q->port->shared->at_work = 0;
+		hook_end(q);
 	}
 	dma_unpin(q->set->dma, q->port->reader, &rq->pin);
 	put_medium(q, rq->call.medium);

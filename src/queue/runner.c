@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
  * A round of a runner: ends of requests, orders, new work, one batch to the medium, interrupts.
+ * Nothing in it waits for anybody.
  *
  * The control thread's runner makes a round when it was woken or its ring has something, before the
  * loop sleeps; it never polls.
@@ -9,6 +10,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 #include "base/ab.h"
 #include "queue/internal.h"
@@ -65,6 +67,20 @@ void umdev_queue_event(struct umdev_queue *q, uint32_t bits)
 
 /* ---- one queue ---- */
 
+void hook_begin(struct umdev_queue *q)
+{
+	q->port->shared->at_work = 1 + q->index;
+	ab_barrier();
+	crash_in(q->port->shared);
+}
+
+void hook_end(struct umdev_queue *q)
+{
+	crash_in(NULL);
+	ab_barrier();
+	q->port->shared->at_work = 0;
+}
+
 static void begin(struct umdev_queue *q, enum umdev_init how)
 {
 	int r = -EIO;
@@ -102,7 +118,7 @@ static bool look(struct umdev_queue *q)
 /* The runner wants to sleep. True: there is work after all. */
 static bool arm(struct umdev_queue *q)
 {
-	if (q->armed)
+	if (q->armed || q->set->mapped) /* mapped: nobody would tell us */
 		return false;
 	q->armed = true;
 	if (!q->set->type->ops->arm || !q->set->type->ops->arm(q))
@@ -119,7 +135,7 @@ static void rest(struct umdev_queue *q, uint64_t order)
 	q->runner->has_news = true;
 }
 
-static bool run_queue(struct umdev_queue *q)
+static bool run_queue(struct umdev_queue *q, bool may_arm)
 {
 	uint64_t order = load(&q->order);
 	bool more = false;
@@ -132,14 +148,12 @@ static bool run_queue(struct umdev_queue *q)
 	runner_enter(q->runner, q->port);
 	if (load(&q->set->untold))
 		return false;
-	q->port->shared->at_work = 1 + q->index;
-	ab_barrier();
+	hook_begin(q);
 	if (q->serial != ORDER_SERIAL(order)) /* also while held: what is in flight must be known */
 		take_start(q, order);
 	if (ORDER_WHAT(order) == QUEUE_RUN && q->phase == QUEUE_ON && !load(&q->set->held))
-		more = look(q) || arm(q);
-	ab_barrier();
-	q->port->shared->at_work = 0;
+		more = look(q) || (may_arm && arm(q));
+	hook_end(q);
 	if (ORDER_WHAT(order) != QUEUE_RUN)
 		rest(q, order);
 	return more;
@@ -151,7 +165,8 @@ void runner_enter(struct queue_runner *r, struct queue_port *port)
 {
 	if (port->view)
 		return;
-	port->view = dma_view_now(port->set->dma);
+	port->view = port->reader ? dma_view_enter(port->set->dma, port->reader)
+				  : dma_view_now(port->set->dma);
 	list_append(&r->entered, &port->node);
 }
 
@@ -195,23 +210,65 @@ static void leave_all(struct queue_runner *r)
 		if (port->has_irq)
 			signal_all(r, port);
 		port->view = NULL;
+		if (port->reader)
+			dma_view_leave(port->set->dma, port->reader);
 	}
 }
 
-/* True: another one is due. */
-static bool make_round(struct queue_runner *r)
+static void take_mail(struct queue_runner *r)
+{
+	struct umdev_queue *q;
+
+	pthread_mutex_lock(&r->lock);
+	store(&r->mail, false);
+	while ((q = list_first(&r->inbox, struct umdev_queue, mail))) {
+		list_remove(&q->mail);
+		if (!list_is_linked(&q->node))
+			list_append(&r->active, &q->node);
+	}
+	pthread_mutex_unlock(&r->lock);
+}
+
+static void tell_control(struct queue_runner *r)
+{
+	r->has_news = false;
+	if (r->thread)
+		eventfd_write(r->group->news_fd, 1);
+	else
+		group_attention(r->group);
+}
+
+bool round_make(struct queue_runner *r, bool arm)
 {
 	struct umdev_queue *q, *next;
-	bool more = requests_reap(r);
+	bool more;
 
+	if (load(&r->mail))
+		take_mail(r);
+	more = requests_reap(r);
 	list_for_each_safe(q, next, &r->active, node)
-		more |= run_queue(q);
+		more |= run_queue(q, arm);
 	more |= requests_start(r);
 	leave_all(r);
 	if (r->has_news)
-		group_attention(r->group);
-	r->has_news = false;
+		tell_control(r);
 	return more;
+}
+
+void runner_init(struct queue_runner *r, struct queue_group *g, unsigned number)
+{
+	r->group = g;
+	r->number = number;
+	pthread_mutex_init(&r->lock, NULL);
+	list_init(&r->inbox);
+	list_init(&r->active);
+	list_init(&r->waiting);
+	list_init(&r->entered);
+}
+
+void runner_fini(struct queue_runner *r)
+{
+	pthread_mutex_destroy(&r->lock);
 }
 
 /* ---- the control thread ---- */
@@ -220,7 +277,7 @@ static void on_work(struct loop_defer *defer)
 {
 	struct queue_group *g = container_of(defer, struct queue_group, work);
 
-	if (make_round(&g->control))
+	if (round_make(&g->control, true))
 		loop_defer(g->loop, &g->work, on_work);
 }
 
@@ -231,35 +288,47 @@ static void on_ring(struct loop_fd *source, uint32_t revents)
 	loop_defer(g->loop, &g->work, on_work);
 }
 
-void runner_wake(struct queue_runner *r, struct umdev_queue *q)
+static void on_news(struct loop_fd *source, uint32_t revents)
 {
-	if (!list_is_linked(&q->node))
-		list_append(&r->active, &q->node);
-	loop_defer(r->group->loop, &r->group->work, on_work);
+	struct queue_group *g = container_of(source, struct queue_group, news_source);
+	eventfd_t n;
+
+	eventfd_read(source->fd, &n);
+	group_attention(g);
 }
 
-static void runner_init(struct queue_runner *r, struct queue_group *g, unsigned number,
-			struct media_ring *ring)
+void runner_kick(struct queue_runner *r)
 {
-	r->group = g;
-	r->number = number;
-	r->ring = ring;
-	list_init(&r->active);
-	list_init(&r->waiting);
-	list_init(&r->entered);
+	if (r->thread)
+		thread_kick(r->thread);
+	else
+		loop_defer(r->group->loop, &r->group->work, on_work);
 }
 
-int runners_start(struct queue_group *g, struct media_engine *engine)
+void runner_order(struct queue_runner *r, struct umdev_queue *q)
 {
-	g->ring_source = (struct loop_fd)LOOP_FD_INIT;
-	runner_init(&g->control, g, 0, media_engine_ring(engine, 0));
-	if (!g->control.ring)
-		return 0;
-	return loop_add(g->loop, &g->ring_source, ring_fd(g->control.ring), EPOLLIN, on_ring);
+	pthread_mutex_lock(&r->lock);
+	if (!list_is_linked(&q->mail))
+		list_append(&r->inbox, &q->mail);
+	store(&r->mail, true);
+	pthread_mutex_unlock(&r->lock);
+	runner_kick(r);
 }
 
-void runners_stop(struct queue_group *g)
+int control_start(struct queue_group *g)
+{
+	int r = 0;
+
+	if (g->control.ring)
+		r = loop_add(g->loop, &g->ring_source, ring_fd(g->control.ring), EPOLLIN, on_ring);
+	if (r >= 0 && g->n_threads)
+		r = loop_add(g->loop, &g->news_source, g->news_fd, EPOLLIN, on_news);
+	return r;
+}
+
+void control_stop(struct queue_group *g)
 {
 	loop_remove(&g->ring_source);
+	loop_remove(&g->news_source);
 	loop_defer_cancel(&g->work);
 }

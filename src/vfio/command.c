@@ -241,6 +241,38 @@ static bool transact(struct vfio_server *s, const struct command *c, struct vfio
 	return true;
 }
 
+static bool writes_config(const struct vfio_request *rq)
+{
+	struct vuser_access a;
+	uint64_t n = 0;
+
+	if (rq->header.command == VUSER_REGION_WRITE)
+		return !vuser_get_write(rq->payload, rq->len, &a) && a.region == VFIO_REGION_CONFIG;
+	if (rq->header.command != VUSER_REGION_WRITE_MULTI ||
+	    vuser_get_multi(rq->payload, rq->len, &n))
+		return false;
+	for (uint64_t i = 0; i < n && i < VUSER_MULTI_MAX; i++) {
+		if (!vuser_get_multi_entry(rq->payload, rq->len, i, &a) &&
+		    a.region == VFIO_REGION_CONFIG)
+			return true;
+	}
+	return false;
+}
+
+/* What changes eventfds, masks, or all of the device is not done while a queue thread is in the
+ * middle of a round: it may be about to signal, or to look at a doorbell that a reset clears. */
+static bool must_pause(struct vfio_server *s, const struct vfio_request *rq)
+{
+	if (!queues_have_threads(s->dev) || s->paused)
+		return false;
+	if (rq->header.command != VUSER_RESET && rq->header.command != VUSER_SET_IRQS &&
+	    !writes_config(rq))
+		return false;
+	if (!s->quiescing) /* else the end of that comes back to it */
+		vfio_pause(s);
+	return !s->paused;
+}
+
 static int execute_command(struct vfio_server *s, struct vfio_request *rq,
 			   const struct conn_msg *msg)
 {
@@ -253,7 +285,7 @@ static int execute_command(struct vfio_server *s, struct vfio_request *rq,
 	if (rq->header.command == VUSER_GET_REGION_INFO &&
 	    !conn_is_flushed(&s->conn, &s->half->cursor))
 		return 0;
-	if (vfio_unmap_must_wait(s, rq) || peer_must_wait(s, rq))
+	if (vfio_unmap_must_wait(s, rq) || peer_must_wait(s, rq) || must_pause(s, rq))
 		return 0;
 	do {
 		vfio_begin(s);
@@ -268,6 +300,7 @@ static int execute_command(struct vfio_server *s, struct vfio_request *rq,
 		if (!done)
 			conn_untry(&s->conn);
 	} while (!done);
+	s->paused = false;
 	return 1;
 }
 

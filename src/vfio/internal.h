@@ -190,7 +190,8 @@ struct vfio_server {
 	bool is_asking;     /* ... and its answer may come before the question returns */
 	void (*hidden)(struct vfio_server *s, int status); /* HIDING: what then */
 	struct loop_defer work;                            /* ops->work is due */
-	bool irqs_changed;                                 /* eventfds, since irq_publish() */
+	bool paused; /* no queue thread looks at the device until the command at the head ran */
+	bool irqs_changed;         /* eventfds, since irq_publish() */
 	unsigned irq_n, irq_first; /* what it told: vectors in use and the slot of the first */
 	bool irq_masked;
 };
@@ -220,6 +221,9 @@ void vfio_commit(struct vfio_server *s); /* and finish */
 bool vfio_is_connected(const struct vfio_server *s);
 /* Goes on with the message at the head: what it waited for is over, or failed. */
 void vfio_go_on(struct vfio_server *s, int status);
+/* Comes back to the message at the head, maybe before it returns, with s->paused: no queue thread
+ * looks at the device, or uses an eventfd of it. */
+void vfio_pause(struct vfio_server *s);
 /* Comes back to the message at the head when no request is in flight in this range. */
 void vfio_drain(struct vfio_server *s, uint64_t iova, uint64_t size);
 /* Log, once per connection and kind of complaint. */

@@ -189,6 +189,15 @@ static void report_closed(struct vfio_server *s)
 
 static void try_to_close(struct vfio_server *s);
 
+/* Queue threads leave the eventfds alone after a quiesce; the next commit shows them again. */
+static void hide_vectors(struct vfio_server *s)
+{
+	if (!queues_have_threads(s->dev))
+		return;
+	queues_hide_vectors(s->dev);
+	s->irqs_changed = true;
+}
+
 static void try_again(struct loop_timer *timer)
 {
 	try_to_close(container_of(timer, struct vfio_server, timer));
@@ -247,6 +256,7 @@ static void peers_are_gone(struct vfio_server *s, int status)
 static void try_to_close(struct vfio_server *s)
 {
 	queues_hold(s->dev, true);
+	hide_vectors(s);
 	peer_hide(s, peers_are_gone);
 }
 
@@ -317,6 +327,27 @@ void vfio_drain(struct vfio_server *s, uint64_t iova, uint64_t size)
 	queues_hold(s->dev, false);
 	s->quiescing = true;
 	dma_quiesce(s->dma, s->loop, &s->quiesce, iova, size, drained);
+}
+
+static void paused(struct dma_quiesce *q, int status)
+{
+	struct vfio_server *s = container_of(q, struct vfio_server, quiesce);
+
+	s->quiescing = false;
+	if (status < 0) {
+		vfio_server_disconnect(s, VFIO_CLOSE_FAULT, "a queue did not pause");
+		return;
+	}
+	s->paused = true;
+	serve(s);
+}
+
+void vfio_pause(struct vfio_server *s)
+{
+	queues_hold(s->dev, false);
+	hide_vectors(s);
+	s->quiescing = true;
+	dma_quiesce(s->dma, s->loop, &s->quiesce, 0, 0, paused); /* no pins, only readers */
 }
 
 /* Sends what is committed, signals, and asks the loop for what is needed next. */
@@ -531,7 +562,7 @@ int vfio_server_connect(struct vfio_server *s, int fd)
 	if (r < 0)
 		return r;
 	s->complained = 0;
-	s->held = false;
+	s->held = s->paused = false;
 	open_connection(s, take_fd(&owned));
 	if (was_faulty)
 		s->ops->faulty(s->dev, "");

@@ -99,6 +99,8 @@ int rendezvous_start(struct worker *w);
 /* media.c */
 /* Before the sandbox: a ring, unless it is known that nobody will need one. 0 / -errno. */
 int worker_media_init(struct worker *w);
+/* After the control thread: the queue threads enter the sandbox. 0 / -errno. */
+int worker_queues_enter(struct worker *w, struct sandbox *sandbox);
 /* CONFIG is known: makes what the members' queues need, or gives it up. 0 / -errno. */
 int worker_queues_start(struct worker *w);
 /* The same for the engine, when what nothing names is closed. 0 / -errno. */

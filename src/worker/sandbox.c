@@ -238,13 +238,16 @@ static int install_filter(struct sandbox *sandbox)
 	return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) ? -errno : 0;
 }
 
+int sandbox_enter_thread(struct sandbox *sandbox)
+{
+	int error = close_paths(sandbox->landlock);
+
+	return error ? error : install_filter(sandbox);
+}
+
 int sandbox_enter_worker(struct sandbox *sandbox)
 {
 	int error = set_limits();
 
-	if (!error)
-		error = close_paths(sandbox->landlock);
-	if (!error)
-		error = install_filter(sandbox);
-	return error;
+	return error ? error : sandbox_enter_thread(sandbox);
 }

@@ -62,6 +62,8 @@ int sandbox_enter_keeper(struct sandbox *sandbox, bool again);
 /* The worker's stages, in every life before it looks at anything that a client or the life before
  * it may have written. -errno: the life must end. */
 int sandbox_enter_worker(struct sandbox *sandbox);
+/* What of them is a thread's own: another thread of the worker, after the first one's. -errno. */
+int sandbox_enter_thread(struct sandbox *sandbox);
 
 /* Enters all stages and says in one line what this machine does without (umdev-worker --sandbox):
  * umdevd asks once, so that not each group has to tell. 0 / -errno: no worker could start. */

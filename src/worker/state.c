@@ -68,7 +68,8 @@ int worker_state_check(const struct worker_shared *shared)
 
 	if (shared->magic != WORKER_MAGIC || shared->layout != WORKER_LAYOUT ||
 	    shared->page != (uint32_t)sysconf(_SC_PAGESIZE) || shared->ab.cur > 1 ||
-	    shared->fence.tomb < -1 || shared->fence.ring < -1)
+	    shared->queue_threads > QUEUE_THREADS_MAX || shared->fence.tomb < -1 ||
+	    shared->fence.ring < -1)
 		return -EUCLEAN;
 	if (half->config_len > MW_MAX || (half->config_len && half->config_len < MW_HEADER))
 		return -EUCLEAN;

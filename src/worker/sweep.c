@@ -77,6 +77,7 @@ void worker_sweep(struct worker *w)
 	if (w->shared->fence.ring >= 0)
 		add(&names, w->shared->fence.ring);
 	media_engine_each_fd(w->engine, add, &names);
+	queue_group_each_fd(w->queues, add, &names);
 	for (unsigned i = 0; i < MW_MAX_MEMBERS; i++)
 		if (w->half->connect_fd[i] >= 0)
 			add(&names, w->half->connect_fd[i]);

@@ -222,6 +222,8 @@ int worker_life(struct worker_shared *shared, struct sandbox *sandbox)
 	if (!error)
 		error = sandbox_enter_worker(sandbox);
 	if (!error)
+		error = worker_queues_enter(w, sandbox);
+	if (!error)
 		error = dma_guard_init();
 	if (!error)
 		error = conn_attach_resume(&w->channel, &shared->channel, &w->half->cursor, mw_len);

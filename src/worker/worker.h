@@ -37,7 +37,7 @@
 
 #define WORKER_MAGIC 0x756d6465762d7732ULL
 #ifndef WORKER_LAYOUT
-#define WORKER_LAYOUT 7 /* of all structs below and what they contain; raise on every change */
+#define WORKER_LAYOUT 8 /* of all structs below and what they contain; raise on every change */
 #endif
 
 /* Written by the worker as transactions; small, it is copied for each frame. */
@@ -86,8 +86,10 @@ struct worker_shared {
 	uint32_t keeper_sleeps; /* until it is woken by wake_fd; see keeper.c */
 
 	/* written by the worker */
-	uint32_t settled; /* the life that settled all streams: `last` was used up */
-	uint32_t media;   /* 0: no member of CONFIG needs a ring */
+	uint32_t settled;       /* the life that settled all streams: `last` was used up */
+	uint32_t media;         /* 0: no member of CONFIG needs a ring */
+	uint32_t queue_threads; /* how many CONFIG asks for */
+	uint32_t pad2;
 	struct media_fence fence;
 
 	struct ab ab;
