@@ -227,7 +227,8 @@ class Kind(NamedTuple):
 
 BLK = Kind("blk")
 QUEUE = Kind("queue", QueueDisk)
-KINDS = (BLK, QUEUE)
+THREAD = Kind("thread", QueueDisk, ("queue_threads=2",))
+KINDS = (BLK, QUEUE, THREAD)
 
 
 @contextlib.contextmanager
