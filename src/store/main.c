@@ -17,8 +17,7 @@ static const char usage[] =
 	"  umdev-store create NAME file|device thick|thin SIZE RECORD\n"
 	"  umdev-store grow NAME file|device thick|thin FROM TO RECORD\n"
 	"  umdev-store shrink NAME file|device SIZE RECORD\n"
-	"  umdev-store delete NAME file|device\n"
-	"  umdev-store clean NAME\n"
+	"  umdev-store delete|clean NAME\n"
 	"  umdev-store lock shared|alone\n";
 
 /* One byte, the percentage, whenever it has changed. Who listens may be gone. */
@@ -79,8 +78,8 @@ static int work(int n, char **arg)
 	}
 	if (n == 5 && is(arg[0], "shrink"))
 		return record_shrink(arg[1], device, number(arg[3]), arg[4]);
-	if (n == 3 && is(arg[0], "delete"))
-		return record_delete(arg[1], device);
+	if (n == 2 && is(arg[0], "delete"))
+		return record_delete(arg[1]);
 	if (n == 2 && is(arg[0], "clean"))
 		return record_clean(arg[1]);
 	if (n == 2 && is(arg[0], "lock"))
@@ -91,7 +90,7 @@ static int work(int n, char **arg)
 int main(int argc, char **argv)
 {
 	bool locks = argc == 3 && is(argv[1], "lock");
-	bool goes_on = argc > 2 && (is(argv[1], "delete") || is(argv[1], "clean"));
+	bool goes_on = argc == 3 && (is(argv[1], "delete") || is(argv[1], "clean"));
 	int error = 0;
 
 	if (argc < 2 || is(argv[1], "--help")) {

@@ -93,6 +93,16 @@ static int create_bytes(const char *name, struct store_range *range)
 	return range->device ? lock_bytes(range->fd) : 0;
 }
 
+/* The volume is there, and stays; or it is still being made. */
+static int sync_made(const char *file, const char *making)
+{
+	int error = sync_dir();
+
+	if (error)
+		renameat(DIR, file, DIR, making);
+	return error;
+}
+
 static void undo_create(const char *name, const struct store_range *range)
 {
 	FILE_NAME(raw, name, ".raw");
@@ -124,9 +134,11 @@ int record_create(const char *name, bool device, bool thin, uint64_t size, const
 		error = bytes_make(&range);
 	if (!error && renameat2(DIR, making, DIR, file, RENAME_NOREPLACE) < 0)
 		error = -errno;
+	else if (!error)
+		error = sync_made(file, making);
 	if (error)
 		undo_create(name, &range);
-	return error ? error : sync_dir();
+	return error;
 }
 
 /* ---- change ---- */
@@ -161,8 +173,10 @@ static int remove_all(const char *name, const char *suffix)
 	FILE_NAME(raw, name, ".raw");
 	FILE_NAME(tmp, name, ".new");
 	FILE_NAME(record, name, suffix);
-	int error = remove_file(raw);
+	int error = sync_dir(); /* it goes for good, then its bytes do */
 
+	if (!error)
+		error = remove_file(raw);
 	if (!error)
 		error = remove_file(tmp);
 	if (!error)
@@ -172,22 +186,11 @@ static int remove_all(const char *name, const char *suffix)
 	return error ? error : sync_dir();
 }
 
-int record_delete(const char *name, bool device)
+/* umdevd has renamed the record, under the lock of the bytes that we were given. */
+int record_delete(const char *name)
 {
-	FILE_NAME(raw, name, ".raw");
-	FILE_NAME(file, name, ".volume");
-	FILE_NAME(deleting, name, ".deleting");
-	int error = lock_dir(LOCK_SH), fd;
+	int error = lock_dir(LOCK_SH);
 
-	if (error)
-		return error;
-	fd = device ? STORE_BYTES_FD : openat(DIR, raw, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	error = lock_bytes(fd);
-	/* Bytes without a record are deleted, too. */
-	if (!error && renameat(DIR, file, DIR, deleting) < 0 && errno != ENOENT)
-		error = -errno;
-	if (!error)
-		error = sync_dir();
 	return error ? error : remove_all(name, ".deleting");
 }
 

@@ -8,7 +8,7 @@
  *
  *     NAME.making    a volume that is being made
  *     NAME.volume    a volume; what is written in it is umdevd's business
- *     NAME.deleting  a volume that is going
+ *     NAME.deleting  a volume that is going; umdevd itself gives it that name
  *     NAME.raw       the bytes of one of these, in a directory
  *
  * One rename makes or unmakes a volume, so it is there or not, whatever is killed when: what is
@@ -41,7 +41,7 @@ int bytes_make(const struct store_range *range);
 int record_create(const char *name, bool device, bool thin, uint64_t size, const char *text);
 int record_grow(const char *name, const struct store_range *range, const char *text);
 int record_shrink(const char *name, bool device, uint64_t size, const char *text);
-int record_delete(const char *name, bool device);
+int record_delete(const char *name);
 int record_clean(const char *name);
 
 /* ---- sandbox.c ---- */

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 #include <umdev/cleanup.h>
 #include "disk_parent.h"
@@ -151,13 +152,17 @@ static void made(struct volume *v, int error)
 
 static void resized(struct volume *v, int error)
 {
-	if (error == 0) {
+	int r = error < 0 ? explain(v, error) : 0;
+
+	v->state = VOLUME_READY;
+	if (error < 0)
+		store_reload(v); /* nobody knows how far it came */
+	else
 		v->size = v->new_size;
+	if (v->state == VOLUME_READY)
 		for (struct namespace *ns = v->namespaces; ns; ns = ns->next)
 			namespace_grown(ns);
-	}
-	v->state = VOLUME_READY;
-	answer(v, error < 0 ? explain(v, error) : 0);
+	answer(v, r);
 }
 
 static void deleted(struct volume *v, int error)
@@ -167,7 +172,7 @@ static void deleted(struct volume *v, int error)
 		volume_free(v);
 		return;
 	}
-	store_reload(v); /* still there, or finished by somebody else, or half gone */
+	store_reload(v); /* half gone; or, of one that was cleaned, finished by somebody else */
 	answer(v, explain(v, error));
 }
 
@@ -333,10 +338,31 @@ int volume_resize(struct volume *v, uint64_t size, struct attr_wait *wait)
 	return 1;
 }
 
+/* From here on it is gone, whatever becomes of us. *ret: its bytes, locked; -1: there are none. */
+static int mark_deleted(const struct volume *v, int *ret)
+{
+	char file[VOLUME_NAME + 16], deleting[VOLUME_NAME + 16];
+	_cleanup_close_ int fd = -1;
+
+	if (v->state == VOLUME_READY) {
+		fd = volume_open(v, false);
+		if (fd < 0)
+			return fd;
+		if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+			return explain(v, errno == EWOULDBLOCK ? -EBUSY : -errno);
+	}
+	snprintf(file, sizeof(file), "%s.volume", v->name);
+	snprintf(deleting, sizeof(deleting), "%s.deleting", v->name);
+	if (renameat(v->store->dir_fd, file, v->store->dir_fd, deleting) < 0 &&
+	    (errno != ENOENT || v->state == VOLUME_READY))
+		return explain(v, -errno);
+	*ret = take_fd(&fd);
+	return 0;
+}
+
 int volume_delete(struct volume *v, struct attr_wait *wait)
 {
-	bool device = v->device && v->state == VOLUME_READY;
-	const char *args[] = { "delete", v->name, device ? "device" : "file", NULL };
+	const char *args[] = { "delete", v->name, NULL };
 	_cleanup_close_ int fd = -1;
 	int r;
 
@@ -344,15 +370,15 @@ int volume_delete(struct volume *v, struct attr_wait *wait)
 		return refuse_attached(v, "deleted");
 	if (v->state != VOLUME_READY && v->state != VOLUME_BROKEN)
 		return busy(v);
-	if (device) {
-		fd = volume_open(v, false);
-		if (fd < 0)
-			return fd;
-	}
-	r = start(v, args, fd);
+	r = mark_deleted(v, &fd);
 	if (r < 0)
 		return r;
 	v->state = VOLUME_DELETING;
+	r = start(v, args, fd);
+	if (r < 0) {
+		v->state = VOLUME_BROKEN; /* the next start cleans */
+		return r;
+	}
 	umdev_answer_hold(&v->wait, wait);
 	return 1;
 }
