@@ -78,11 +78,11 @@ class Lab:
     """Two engines A and B in the groups given, with guest memory at address 0, as a machine has it,
     and A's BAR at PLACE, which B is told of as QEMU does: without a descriptor."""
 
-    def __init__(self, d: Daemon, *groups: str, medium: str = "") -> None:
+    def __init__(self, d: Daemon, *groups: str, disk: str = "", medium: str = "") -> None:
         self.d = d
         d.umdev("parent", "add", "lab", "driver=test")
         self.a, self.b = (Device(d, "test-dma", g) for g in groups)
-        self.disk = Disk(d, medium) if medium else None
+        self.disk = Disk(d, disk, medium) if disk else None
         self.devices = [v for v in (self.a, self.b, self.disk) if v]
         self.ram = Ram(RAM)
         for device in self.devices:
@@ -111,9 +111,9 @@ class Lab:
 
 
 @contextlib.contextmanager
-def lab(*groups: str, medium: str = "") -> Iterator[Lab]:
+def lab(*groups: str, disk: str = "", medium: str = "") -> Iterator[Lab]:
     with Daemon() as d:
-        one = Lab(d, *(groups or (GROUP, GROUP)), medium=medium)
+        one = Lab(d, *(groups or (GROUP, GROUP)), disk=disk, medium=medium)
         try:
             yield one
         finally:
@@ -246,15 +246,17 @@ def the_next_life_of_a_worker_finds_the_bars_where_they_are() -> None:
 
 SQ, CQ, ENTRIES, VECTOR, TAIL, DONE = 0x08, 0x10, 0x18, 0x1c, 0x20, 0x28
 READ, WRITE = 1, 2
+QUEUE_COMMAND, QUEUE_START, DOORBELLS = 0x30, 1, 2
 BLOCK, DEPTH = 4096, 32
 N_BLOCKS = MEMORY_SIZE // BLOCK
 
 
 class Disk(Device):
-    """test-blk: rings in guest memory, data wherever it is told."""
+    """test-blk, and queue 0 of test-queue: rings in guest memory, data wherever it is told."""
 
-    def __init__(self, d: Daemon, medium: str) -> None:
-        super().__init__(d, "test-blk", "size=16M", f"medium={medium}", GROUP)
+    def __init__(self, d: Daemon, kind: str, medium: str) -> None:
+        super().__init__(d, kind, "size=16M", f"medium={medium}", GROUP)
+        self.is_queue = kind == "test-queue"
 
     def connect(self, ram: Ram) -> None:
         super().connect(ram)
@@ -263,6 +265,14 @@ class Disk(Device):
         for register, value, size in ((SQ, 0, 8), (CQ, 4096, 8), (ENTRIES, DEPTH, 4),
                                       (VECTOR, 16, 4)):
             self.put(register, value, size)
+        if self.is_queue:
+            self.put(QUEUE_COMMAND, QUEUE_START)
+
+    def ring(self) -> None:
+        if self.is_queue:
+            self.c.write(DOORBELLS, 0, self.tail.to_bytes(4, "little"))
+        else:
+            self.put(TAIL, self.tail)
 
     def queue(self, op: int, block: int, address: int, n: int) -> None:
         struct.pack_into("<IIQQII", self.ram.map, self.tail % DEPTH * 32, op, self.tail, block,
@@ -274,21 +284,20 @@ class Disk(Device):
 
     def run(self, op: int, block: int, address: int, n: int) -> int:
         self.queue(op, block, address, n)
-        self.put(TAIL, self.tail)
+        self.ring()
         t.wait_for(lambda: self.get(DONE) == self.tail, 10, "the end of a request")
         return self.status(self.tail - 1)
 
 
 @contextlib.contextmanager
-def disk(medium: str) -> Iterator[tuple[Lab, Disk]]:
-    with lab(medium=medium) as one:
+def disk(kind: str, medium: str) -> Iterator[tuple[Lab, Disk]]:
+    with lab(disk=kind, medium=medium) as one:
         assert one.disk
         yield one, one.disk
 
 
-@t.case
-def a_disk_reads_into_and_writes_from_a_peers_bar() -> None:
-    with disk("memory") as (one, d):
+def reads_into_and_writes_from_a_peers_bar(kind: str) -> None:
+    with disk(kind, "memory") as (one, d):
         data = os.urandom(MEMORY_SIZE)
         one.bar[:] = data
         t.equal(d.run(WRITE, 3, PLACE, N_BLOCKS), 0, "a write to the disk")
@@ -299,7 +308,9 @@ def a_disk_reads_into_and_writes_from_a_peers_bar() -> None:
         t.equal(d.run(READ, 3, 0x10000, 1), 0, "a read into guest memory")
         t.equal(one.ram.map[0x10000:0x11000], data[:BLOCK], "its bytes")
         one.a.enable(4)
-        equal_errno(d.run(READ, 3, PLACE, 1), errno.EREMOTE, "when A decodes it no more")
+        # A queue has no messages: to it that is not memory.
+        equal_errno(d.run(READ, 3, PLACE, 1), errno.EFAULT if d.is_queue else errno.EREMOTE,
+                    "when A decodes it no more")
         t.equal(one.bar[:BLOCK], bytes(BLOCK), "A's memory then")
 
 
@@ -311,16 +322,16 @@ def fill(d: Disk, generation: int) -> None:
         t.equal(d.run(WRITE, block, at, N_BLOCKS), 0, "filling the disk")
 
 
-def _add_in_flight(way: Callable[[Lab], None]) -> None:
+def _add_in_flight(kind: str, way: Callable[[Lab], None]) -> None:
     def run() -> None:
         caught = 0
-        with disk("direct") as (one, d):
+        with disk(kind, "direct") as (one, d):
             fill(d, 0xdd)
             rounds = 1 if way is _hang_up else 12
             for _ in range(rounds):
                 for n in range(DEPTH):
                     d.queue(READ, n * N_BLOCKS, PLACE, N_BLOCKS)
-                d.put(TAIL, d.tail)
+                d.ring()
                 left = d.tail - d.get(DONE)
                 way(one)
                 caught += left > 0
@@ -335,27 +346,37 @@ def _add_in_flight(way: Callable[[Lab], None]) -> None:
                     one.a.place(PLACE)
                     one.a.enable()
         t.fact(f"{caught} of {rounds} times with requests in flight")
-    run.__name__ = f"requests_in_flight_end_before{way.__name__}_is_answered"
+    run.__name__ = f"requests_of_{kind[5:]}_end_before{way.__name__}_is_answered"
     t.case(run, seconds=60)
 
 
-for _way in (_decode_off, _move, _function_reset, _hang_up):
-    _add_in_flight(_way)
-
-
-@t.case
-def a_read_into_a_peers_bar_survives_its_worker() -> None:
-    with disk("direct") as (one, d):
+def reads_into_a_peers_bar_and_survives_its_worker(kind: str) -> None:
+    with disk(kind, "direct") as (one, d):
         fill(d, 0xdd)
         for _ in range(5):
             one.bar[:] = bytes(MEMORY_SIZE)
             for n in range(DEPTH):
                 d.queue(READ, n * N_BLOCKS, PLACE, N_BLOCKS)
-            d.put(TAIL, d.tail)
+            d.ring()
             os.kill(worker_of(one.d, d.uuid), signal.SIGKILL)
             t.wait_for(lambda: d.get(DONE) == d.tail, 10, "the end of all requests")
             t.equal([d.status(i) for i in range(DEPTH)], [0] * DEPTH, "statuses")
             t.equal(one.bar[:].count(0xdd), MEMORY_SIZE, "bytes read")
+
+
+def _add_disk_case(f: Callable[[str], None], kind: str) -> None:
+    def run() -> None:
+        f(kind)
+    run.__name__ = f"{kind[5:]}_{f.__name__}"
+    t.case(run)
+
+
+for _kind, _ways in (("test-blk", (_decode_off, _move, _function_reset, _hang_up)),
+                     ("test-queue", (_decode_off, _hang_up))):
+    _add_disk_case(reads_into_and_writes_from_a_peers_bar, _kind)
+    _add_disk_case(reads_into_a_peers_bar_and_survives_its_worker, _kind)
+    for _way in _ways:
+        _add_in_flight(_kind, _way)
 
 
 # ---- the example of the SDK ----

@@ -107,6 +107,7 @@ const struct umdev_type disk_types[] = {
 		.attrs = namespace_attrs,
 		.pool = { { .cost = 1, .scale = 1 } },
 		.max_aggregation = DISK_MAX_QUEUE_PAIRS,
+		.p2p = true,
 		.label = true,
 	},
 	{ .name = NULL },

@@ -251,6 +251,7 @@ static const struct umdev_type types[] = {
 		.class_name = "misc",
 		.params = queue_params,
 		.pool = { { .cost = 1 } },
+		.p2p = true,
 		.label = true,
 	},
 	{
