@@ -105,6 +105,8 @@ COMMAND(commit);
 COMMAND(release);
 COMMAND(restart);
 COMMAND(attach);
+COMMAND(screenshot);
+COMMAND(screen);
 COMMAND(exec);
 COMMAND(monitor);
 COMMAND(volume_create);

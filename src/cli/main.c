@@ -45,6 +45,11 @@ static const struct cli_option attach_options[] = {
 	{ NULL },
 };
 
+static const struct cli_option screen_options[] = {
+	{ "text", 't', NULL, "in this terminal, by characters that every terminal has" },
+	{ NULL },
+};
+
 static const struct cli_option restart_options[] = {
 	{ "all", 'a', NULL, "of every device that is in use" },
 	{ NULL },
@@ -331,6 +336,28 @@ static const struct cli_command commands[] = {
 		.min_args = 1,
 		.max_args = CLI_ANY_NUMBER,
 		.run = cmd_attach,
+	},
+	{
+		.name = "screenshot",
+		.args = "DEVICE FILE.png",
+		.summary = "write what a display shows to a file",
+		.details = "FILE - is standard output.",
+		.options = no_options,
+		.min_args = 2,
+		.max_args = 2,
+		.run = cmd_screenshot,
+	},
+	{
+		.name = "screen",
+		.args = "DEVICE",
+		.summary = "look at a display",
+		.details =
+			"By remote-viewer or vncviewer where there is a desktop and one of them is "
+			"installed; else the picture is drawn in this terminal.",
+		.options = screen_options,
+		.min_args = 1,
+		.max_args = 1,
+		.run = cmd_screen,
 	},
 	{
 		.name = "exec",

@@ -7,16 +7,19 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import shutil
 import signal
 import socket
 import struct
 import subprocess
+import threading
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from lib import t
-from lib.daemon import Daemon, worker_of
+from lib.daemon import Daemon, program, worker_of
 from lib.rfb import RAW, ZRLE, DESKTOP_SIZE, Rfb
 from lib.vfio_user import Client
 
@@ -212,6 +215,135 @@ def a_port_wants_the_password() -> None:
                     t.check(v.is_closed(), "it may go on")
         t.check("tomato" not in d.log() + d.umdev("list", "-j").stdout, "the password is told")
         g.close()
+
+
+def png_pixels(data: bytes) -> tuple[int, int, bytes]:
+    """Width, height and rows of r g b."""
+    t.equal(data[:8], b"\x89PNG\r\n\x1a\n", "signature")
+    at, packed, width, height, size = 8, b"", 0, 0, 3
+    while at < len(data):
+        n, kind = struct.unpack(">I4s", data[at:at + 8])
+        body = data[at + 8:at + 8 + n]
+        if kind == b"IHDR":
+            width, height, depth, colour = struct.unpack(">IIBB", body[:10])
+            t.check(depth == 8 and colour in (2, 6), "kind of pixels")
+            size = 4 if colour == 6 else 3
+        packed += body if kind == b"IDAT" else b""
+        at += 12 + n
+    raw = zlib.decompress(packed)
+    rows: list[bytes] = []
+    before = bytes(size * width)
+    for y in range(height):
+        at = y * (size * width + 1)
+        kind, row = raw[at], bytearray(raw[at + 1:at + 1 + size * width])
+        for i in range(len(row) if kind else 0):
+            left = row[i - size] if i >= size else 0
+            corner = before[i - size] if i >= size else 0
+            p = left + before[i] - corner
+            row[i] = row[i] + (0, left, before[i], (left + before[i]) // 2, min(
+                (left, before[i], corner), key=lambda c: abs(p - c)))[kind] & 255
+        before = bytes(row)
+        rows.append(b"".join(before[i:i + 3] for i in range(0, len(before), size)))
+    return width, height, b"".join(rows)
+
+
+def as_rgb(picture: bytes) -> bytes:
+    rgb = bytearray(len(picture) // 4 * 3)
+    for i in range(3):
+        rgb[i::3] = picture[2 - i::4]
+    return bytes(rgb)
+
+
+@t.case
+def a_screenshot_is_the_picture() -> None:
+    with guest("label=den") as g:
+        g.mode(320, 200)
+        wanted = as_rgb(g.draw(320, 200))
+        path = g.d.dir / "shot.png"
+        g.d.umdev("screenshot", "den", str(path))
+        t.check(png_pixels(path.read_bytes()) == (320, 200, wanted), "picture in the file")
+        p = subprocess.run([str(program("umdev")), "screenshot", g.uuid, "-"], env=g.d.env,
+                           capture_output=True)
+        t.check(png_pixels(p.stdout) == (320, 200, wanted), "picture on standard output")
+        p = g.d.umdev("screenshot", "den", "/nonexistent/x.png", ok=False)
+        t.check(p.returncode == 1 and "No such file" in p.stderr, p.stderr)
+    with Daemon() as d:
+        d.add_card()
+        for uuid in (d.create("card0", "mtty-1"), ):
+            p = d.umdev("screenshot", uuid, "x.png", ok=False)
+            t.check(p.returncode == 3 and "has no screen now" in p.stderr, p.stderr)
+
+
+@t.case
+def a_terminal_shows_the_picture() -> None:
+    with guest() as g:
+        g.mode(64, 64)
+        g.video[0:4 * 64 * 32] = struct.pack("<I", 0xff0000) * (64 * 32)
+        p = g.d.umdev("screen", "--text", g.uuid)
+        lines = p.stdout.splitlines()
+        t.check(len(lines) <= 24, "it scrolls away")
+        t.check("\x1b[38;2;255;0;0m\x1b[48;2;255;0;0m\u2580" in lines[0], lines[0][:80])
+        t.check("\x1b[38;2;0;0;0m\x1b[48;2;0;0;0m\u2580" in lines[-1], lines[-1][:80])
+
+
+@t.case
+def a_terminal_that_knows_sixels_gets_them() -> None:
+    with guest() as g:
+        g.mode(64, 64)
+        g.video[0:4 * 64 * 64] = struct.pack("<I", 0x00ff00) * (64 * 64)
+        master, slave = os.openpty()
+        p = subprocess.Popen([str(program("umdev")), "screen", g.uuid], stdin=slave, stdout=slave,
+                             env={k: v for k, v in g.d.env.items() if "DISPLAY" not in k})
+        os.close(slave)
+        got = b""
+        while b"\x1b\\" not in got:
+            got += os.read(master, 65536)
+            if got == b"\x1b[c":
+                os.write(master, b"\x1b[?62;4;22c")
+        t.equal(p.wait(10), 0, "status")
+        os.close(master)
+        # Full green is register 5 * 6; a band of six rows in it is a line of '~'.
+        t.check(b"\x1bPq" in got and b"#30" + b"~" * 64 + b"$-" in got, repr(got[-200:]))
+
+
+def forward(listener: socket.socket, path: Path) -> None:
+    """One connection at a TCP port goes to a UNIX socket."""
+    client, _ = listener.accept()
+    server = socket.socket(socket.AF_UNIX)
+    server.connect(str(path))
+
+    def pump(a: socket.socket, b: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := a.recv(65536):
+                b.sendall(data)
+            b.shutdown(socket.SHUT_WR)
+
+    back = threading.Thread(target=pump, args=(server, client))
+    back.start()
+    pump(client, server)
+    back.join()
+
+
+@t.case
+def gvnccapture_takes_the_same_picture() -> None:
+    if not shutil.which("gvnccapture"):
+        t.skip("gvnccapture (Debian package gvncviewer) is not installed")
+    with guest() as g, socket.socket() as listener:
+        g.mode(320, 200)
+        wanted = as_rgb(g.draw(320, 200))
+        for display in range(40, 90):
+            with contextlib.suppress(OSError):
+                listener.bind(("127.0.0.1", 5900 + display))
+                break
+        listener.listen()
+        thread = threading.Thread(target=forward, args=(listener, g.socket))
+        thread.start()
+        path = g.d.dir / "shot.png"
+        p = subprocess.run(["gvnccapture", "-q", f"127.0.0.1:{display}", str(path)],
+                           capture_output=True, timeout=30, env=g.d.env | {"HOME": str(g.d.dir)})
+        thread.join(10)
+        t.equal(p.returncode, 0, p.stderr.decode())
+        t.check(png_pixels(path.read_bytes()) == (320, 200, wanted), "picture")
 
 
 HOSTILE = {
