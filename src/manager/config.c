@@ -122,8 +122,9 @@ int config_replace(int dir_fd, const char *tmp, const char *name, const char *te
 		r = -errno;
 	if (r < 0)
 		unlinkat(dir_fd, tmp, 0);
-	else if (fsync(dir_fd) < 0)
-		r = -errno;
+	else if (fsync(dir_fd) < 0) /* done, and not to be undone */
+		log_warning("%s is written, but may not outlive a loss of power: %s", name,
+			    strerror(errno));
 	return r;
 }
 

@@ -28,7 +28,7 @@ void config_close(struct config *c);
 char *config_run_path(const struct config *c, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
-/* Replaces a file: its text is on disk before it has its name, and the name before this returns.
+/* Replaces a file: its text is on disk before it has its name; that the name is, too, is asked for.
  * 0 / -errno */
 int config_replace(int dir_fd, const char *tmp, const char *name, const char *text, mode_t mode);
 

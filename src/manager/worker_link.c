@@ -12,12 +12,12 @@
  * unread only when it hangs. */
 #define MAX_QUEUED (3 * MW_MAX_MEMBERS + 8)
 
-struct frame { /* owned by the queue */
+struct frame { /* in the queue: owned by it, with fds and then data behind the struct */
 	struct list_node node;
 	size_t len, sent;
-	uint8_t *data; /* behind fds */
+	const uint8_t *data;
 	unsigned n_fds;
-	int fds[]; /* owned until the first byte was sent */
+	const int *fds; /* the descriptors are owned until the first byte was sent */
 };
 
 static void close_fds(const int *fds, unsigned n)
@@ -47,11 +47,17 @@ static void put_fds(struct msghdr *msg, void *control, const struct frame *f)
 	memcpy(CMSG_DATA(cmsg), f->fds, f->n_fds * sizeof(int));
 }
 
+/* Of a call on the channel: not now. A shortage passes, and the loop comes back. */
+static bool is_for_now(int error)
+{
+	return error == EAGAIN || error == EINTR || error == ENOMEM || error == ENOBUFS;
+}
+
 /* 1: all of it; 0: the socket is full; -errno */
 static int send_frame(int fd, struct frame *f)
 {
 	_Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(MW_MAX_FDS * sizeof(int))];
-	struct iovec iov = { f->data + f->sent, f->len - f->sent };
+	struct iovec iov = { (uint8_t *)f->data + f->sent, f->len - f->sent };
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
 	ssize_t n;
 
@@ -61,7 +67,7 @@ static int send_frame(int fd, struct frame *f)
 	}
 	n = sendmsg(fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (n < 0)
-		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+		return is_for_now(errno) ? 0 : -errno;
 	close_fds(f->fds, f->n_fds); /* they went with the first byte */
 	f->n_fds = 0;
 	f->sent += (size_t)n;
@@ -84,31 +90,52 @@ static int flush(struct worker_link *link)
 	return loop_set_events(&link->source, EPOLLIN);
 }
 
+/* What is left of a frame. 0 / -errno: it stays the caller's. */
+static int enqueue(struct worker_link *link, const struct frame *from)
+{
+	size_t len = from->len - from->sent;
+	struct frame *f;
+	int *fds;
+
+	if (link->n_queued >= MAX_QUEUED)
+		return -ENOBUFS;
+	f = malloc(sizeof(*f) + from->n_fds * sizeof(int) + len);
+	if (!f)
+		return -ENOMEM;
+	fds = (int *)(f + 1);
+	if (from->n_fds)
+		memcpy(fds, from->fds, from->n_fds * sizeof(int));
+	memcpy(fds + from->n_fds, from->data + from->sent, len);
+	*f = (struct frame){
+		.len = len, .data = (uint8_t *)(fds + from->n_fds), .n_fds = from->n_fds, .fds = fds
+	};
+	list_append(&link->queue, &f->node);
+	link->n_queued++;
+	return 0;
+}
+
+/* Memory is needed only for what the socket does not take at once. */
 int link_send(struct worker_link *link, const uint8_t *data, int len, const int *fds,
 	      unsigned n_fds)
 {
-	struct frame *f = NULL;
-	int error = len;
+	struct frame f = { .len = (size_t)len, .data = data, .n_fds = n_fds, .fds = fds };
+	int r = 0;
 
 	assert(n_fds <= MW_MAX_FDS);
-	if (len >= 0 && link->fd < 0)
-		error = -ENOTCONN;
-	else if (len >= 0 && link->n_queued >= MAX_QUEUED)
-		error = -ENOBUFS;
-	else if (len >= 0)
-		f = malloc(sizeof(*f) + (size_t)len + n_fds * sizeof(int));
-	if (!f) {
-		close_fds(fds, n_fds);
-		return error < 0 ? error : -ENOMEM;
-	}
-	*f = (struct frame){ .len = (size_t)len, .n_fds = n_fds };
-	f->data = (uint8_t *)(f->fds + n_fds);
-	memcpy(f->data, data, (size_t)len);
-	if (n_fds)
-		memcpy(f->fds, fds, n_fds * sizeof(int));
-	list_append(&link->queue, &f->node);
-	link->n_queued++;
-	return flush(link);
+	if (len < 0)
+		r = len;
+	else if (link->fd < 0)
+		r = -ENOTCONN;
+	else if (list_is_empty(&link->queue))
+		r = send_frame(link->fd, &f);
+	if (r > 0)
+		return 0;
+	if (r == 0)
+		r = enqueue(link, &f);
+	if (r == 0)
+		return flush(link);
+	close_fds(f.fds, f.n_fds);
+	return r;
 }
 
 /* Hands out every whole frame in rx, until the link is closed or a frame is malformed. */
@@ -140,7 +167,7 @@ static bool receive(struct worker_link *link)
 	ssize_t n = recv(link->fd, link->rx + link->rx_len, sizeof(link->rx) - link->rx_len,
 			 MSG_DONTWAIT);
 
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+	if (n < 0 && is_for_now(errno))
 		return false;
 	if (n <= 0) {
 		link->broken(link, n < 0 ? -errno : -ECONNRESET);

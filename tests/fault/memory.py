@@ -242,6 +242,39 @@ def a_client_is_served_or_refused() -> None:
         t.equal(d.state_of(UUID), "idle", "state")
 
 
+@t.case
+def a_parameter_of_a_device_in_use_is_changed_or_not() -> None:
+    """In umdevd, then in its worker: all three agree on the value whatever fails."""
+    program("umdev-worker")
+    with preload() as (env, countdown), Daemon(env=env) as d:
+        with d.varlink() as v:
+            v.call("ParentAdd", name="lab", driver="test", settings=[])
+        device_id = d.create("lab", "test-regs")
+        path = d.sys / "bus/mdev/devices" / device_id / "vendor/gain/value"
+        with Client(d.socket(device_id)) as c:
+            def value() -> tuple[str, int]:
+                return path.read_text(), struct.unpack("<I", c.read(0, 0x38, 4))[0]
+
+            def undo() -> None:
+                t.equal(opened_write(path, "11"), "2", "gain 11")
+                t.equal(value(), ("11\n", 11), "gain in the tree and in the device")
+
+            undo()
+            failing(d, countdown, lambda: opened_write(path, "7"), "1", undo)
+            for n in range(1, MOST):
+                countdown.arm_all_but(n, d.process.pid)
+                answer = opened_write(path, "7")
+                came = countdown.disarm()
+                wanted = {"1": ("7\n", 7), "ENOMEM": ("11\n", 11)}
+                t.check(answer in wanted, f"answer with allocation {n} of the worker failing: {answer}")
+                t.equal(value(), wanted[answer], f"gain after allocation {n} of the worker failed")
+                undo()
+                if not came:
+                    t.fact(f"{n - 1} allocations of the worker")
+                    return
+        raise t.Failure(f"more than {MOST} allocations of the worker")
+
+
 def descriptors(d: Daemon) -> int:
     return len(os.listdir(f"/proc/{d.process.pid}/fd"))
 
