@@ -107,6 +107,9 @@ enum umdev_resource_flags {
 	UMDEV_RES_MEMORY = 1 << 6,
 };
 
+/* What was asked of a worker that runs: umdev_resource_send, _withdraw, _grow. */
+enum umdev_resource_call { UMDEV_RES_SEND, UMDEV_RES_WITHDRAW, UMDEV_RES_GROW };
+
 struct umdev_resources;
 /* Returns 0 or -errno (EINVAL name, ENOSPC more than UMDEV_MAX_RESOURCES); fd is consumed always.
  */
@@ -149,7 +152,8 @@ struct umdev_parent_driver {
 	void (*resources_end)(struct umdev_mdev *mdev);
 	/* The answer to a umdev_resource_* call that returned 1: 0; -errno; -ENOTCONN: the worker
 	 * went before it answered, and holds nothing any more. */
-	void (*resource_done)(struct umdev_mdev *mdev, const char *name, int error);
+	void (*resource_done)(struct umdev_mdev *mdev, enum umdev_resource_call call,
+			      const char *name, int error);
 	/* optional: a worker that the manager before started serves mdev. What it has may be a
 	 * change behind the model's: tell it again. */
 	void (*resources_resume)(struct umdev_mdev *mdev);

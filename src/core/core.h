@@ -199,9 +199,9 @@ void core_event_uevents(const struct core_event *event,
 
 /* A resource that comes to, goes from, or grows in a worker that runs. */
 struct core_resource {
-	enum { CORE_RESOURCE_ADD, CORE_RESOURCE_REMOVE, CORE_RESOURCE_GROW } what;
+	enum umdev_resource_call call;
 	const char *name;
-	int fd; /* ADD */
+	int fd; /* SEND; else -1 */
 	uint32_t flags;
 	uint64_t offset, length;
 };
@@ -394,7 +394,8 @@ int param_set(struct umdev_mdev *mdev, const char *name, const char *text, size_
 void core_param_done(struct umdev_mdev *mdev, int error);
 
 /* By the manager: the answer to ops->resource. 0 / -errno; -ENOTCONN: the worker went. */
-void core_resource_done(struct umdev_mdev *mdev, const char *name, int error);
+void core_resource_done(struct umdev_mdev *mdev, enum umdev_resource_call call, const char *name,
+			int error);
 /* By the manager: mdev is back, and its worker lives. */
 void core_resources_resume(struct umdev_mdev *mdev);
 

@@ -80,7 +80,7 @@ static int change(struct umdev_mdev *mdev, const struct core_resource *what)
 int umdev_resource_send(struct umdev_mdev *mdev, const char *name, int fd, uint32_t flags,
 			uint64_t offset, uint64_t length)
 {
-	const struct core_resource what = { .what = CORE_RESOURCE_ADD,
+	const struct core_resource what = { .call = UMDEV_RES_SEND,
 					    .name = name,
 					    .fd = fd,
 					    .flags = flags,
@@ -92,7 +92,7 @@ int umdev_resource_send(struct umdev_mdev *mdev, const char *name, int fd, uint3
 
 int umdev_resource_withdraw(struct umdev_mdev *mdev, const char *name)
 {
-	const struct core_resource what = { .what = CORE_RESOURCE_REMOVE, .name = name, .fd = -1 };
+	const struct core_resource what = { .call = UMDEV_RES_WITHDRAW, .name = name, .fd = -1 };
 
 	return change(mdev, &what);
 }
@@ -100,16 +100,17 @@ int umdev_resource_withdraw(struct umdev_mdev *mdev, const char *name)
 int umdev_resource_grow(struct umdev_mdev *mdev, const char *name, uint64_t length)
 {
 	const struct core_resource what = {
-		.what = CORE_RESOURCE_GROW, .name = name, .fd = -1, .length = length
+		.call = UMDEV_RES_GROW, .name = name, .fd = -1, .length = length
 	};
 
 	return change(mdev, &what);
 }
 
-void core_resource_done(struct umdev_mdev *mdev, const char *name, int error)
+void core_resource_done(struct umdev_mdev *mdev, enum umdev_resource_call call, const char *name,
+			int error)
 {
 	if (mdev->parent->driver->resource_done)
-		mdev->parent->driver->resource_done(mdev, name, error);
+		mdev->parent->driver->resource_done(mdev, call, name, error);
 }
 
 void core_resources_resume(struct umdev_mdev *mdev)

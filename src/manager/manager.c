@@ -79,7 +79,7 @@ static int op_resource(void *arg, struct umdev_mdev *mdev, const struct core_res
 	struct listener *l = mdev->manager;
 	struct worker_member *member = NULL;
 
-	if (l && l->worker && (worker_serves(l->worker) || change->what == CORE_RESOURCE_REMOVE))
+	if (l && l->worker && (worker_serves(l->worker) || change->call == UMDEV_RES_WITHDRAW))
 		member = worker_member_of(l->worker, mdev);
 	if (member)
 		return worker_resource(member, change);

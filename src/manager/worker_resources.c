@@ -29,13 +29,13 @@ static int encode(const struct worker_member *member, const struct change *c, ui
 	unsigned index = (unsigned)(member - member->worker->members);
 	struct mw_resource res = { .flags = c->what.flags, .offset = c->what.offset };
 
-	switch (c->what.what) {
-	case CORE_RESOURCE_REMOVE:
+	switch (c->what.call) {
+	case UMDEV_RES_WITHDRAW:
 		return mw_put_res_del(frame, size, index, member->res_serial, c->name);
-	case CORE_RESOURCE_GROW:
+	case UMDEV_RES_GROW:
 		return mw_put_res_size(frame, size, index, member->res_serial, c->name,
 				       c->what.length);
-	case CORE_RESOURCE_ADD:
+	case UMDEV_RES_SEND:
 		break;
 	}
 	res.length = c->what.length;
@@ -85,7 +85,7 @@ static void answer(struct worker_member *member, int error)
 	if (c->what.fd >= 0)
 		close(c->what.fd);
 	member->res_serial = 0;
-	core_resource_done(member->mdev, c->name, error);
+	core_resource_done(member->mdev, c->what.call, c->name, error);
 	free(c);
 }
 

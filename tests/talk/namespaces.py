@@ -197,6 +197,22 @@ def a_killed_umdevd_and_worker_change_nothing() -> None:
             t.check(not r.is_locked("one") and r.is_locked("three"), "locks")
 
 
+@t.case
+def r_an_answer_to_the_umdevd_before_is_none_to_this_one() -> None:
+    with rig() as r:
+        for name in ("one", "two"):
+            r.volume(name)
+        device = r.device("volume=one")
+        with Host(r.d, device) as h:
+            for old, new in (("one", "two"), ("two", "one")) * 3:
+                r.d.kill()
+                r.d.start()
+                t.equal(r.write(f"{device}/vendor/unassign_namespace", old), "ok", "unassign")
+                t.equal(r.write(f"{device}/vendor/assign_namespace", new), "ok", "assign")
+                t.equal(active(h), [1], "namespaces")
+                t.check(not r.is_locked(old) and r.is_locked(new), "locks")
+
+
 def write_and_forget(r: Rig, device: str, change: str) -> None:
     with contextlib.suppress(OSError):
         r.write(f"{device}/vendor/{change}", "one")

@@ -171,7 +171,8 @@ void namespace_grow_null(struct controller *c, uint64_t size);
 
 int disk_resources(struct umdev_mdev *mdev, struct umdev_resources *list);
 void disk_resources_end(struct umdev_mdev *mdev);
-void disk_resource_done(struct umdev_mdev *mdev, const char *name, int error);
+void disk_resource_done(struct umdev_mdev *mdev, enum umdev_resource_call call, const char *name,
+			int error);
 void disk_resources_resume(struct umdev_mdev *mdev);
 
 extern const struct umdev_attr namespace_attrs[];

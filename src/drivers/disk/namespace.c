@@ -379,23 +379,22 @@ static void sent(struct namespace *ns, int error)
 					    umdev_mdev_uuid(ns->controller->mdev)));
 }
 
-void disk_resource_done(struct umdev_mdev *mdev, const char *name, int error)
+void disk_resource_done(struct umdev_mdev *mdev, enum umdev_resource_call call, const char *name,
+			int error)
 {
 	struct controller *c = umdev_mdev_priv(mdev);
+	struct namespace *ns;
 	unsigned nsid;
 
-	if (sscanf(name, DISK_MEDIUM_FORMAT, &nsid) != 1 || nsid > DISK_MAX_NAMESPACES)
+	if (sscanf(name, DISK_MEDIUM_FORMAT, &nsid) != 1 || nsid < 1 || nsid > DISK_MAX_NAMESPACES)
 		return;
-	switch (c->ns[nsid - 1].state) {
-	case NS_SENDING:
-		sent(&c->ns[nsid - 1], error);
-		break;
-	case NS_LEAVING:
-		namespace_detach(&c->ns[nsid - 1]);
-		umdev_answer(&c->ns[nsid - 1].wait, 0);
-		break;
-	default: /* of a growth, or of what the manager before had asked */
-		break;
+	ns = &c->ns[nsid - 1];
+	/* Others are of disk_resources_resume: nobody waits for them. */
+	if (call == UMDEV_RES_SEND && ns->state == NS_SENDING) {
+		sent(ns, error);
+	} else if (call == UMDEV_RES_WITHDRAW && ns->state == NS_LEAVING) {
+		namespace_detach(ns);
+		umdev_answer(&ns->wait, 0);
 	}
 }
 
