@@ -21,6 +21,7 @@ enum cli_exit {
 	CLI_BUSY = 4,      /* in use, taken, or nothing left */
 	CLI_REFUSED = 5,   /* not allowed */
 	CLI_NO_DAEMON = 6, /* nobody serves the control socket */
+	CLI_TIMEOUT = 7,   /* it did not happen in time */
 };
 
 #define CLI_MAX_OPTIONS 14
@@ -105,6 +106,7 @@ COMMAND(commit);
 COMMAND(release);
 COMMAND(restart);
 COMMAND(attach);
+COMMAND(wait);
 COMMAND(screenshot);
 COMMAND(screen);
 COMMAND(exec);

@@ -24,6 +24,7 @@ enum cli_exit cli_exit_of(int error)
 	case ENAMETOOLONG:
 		return CLI_USAGE;
 	case ENOENT:
+	case ESRCH:
 	case ENODEV:
 		return CLI_NOT_FOUND;
 	case EBUSY:
@@ -169,6 +170,12 @@ static enum cli_exit take_reply(const struct client *c, json_t **ret, bool *ret_
 	}
 	varlink_reply_fini(&reply);
 	return status;
+}
+
+bool client_has_message(const struct client *c)
+{
+	return c->len > c->used &&
+	       varlink_len(c->buf + c->used, c->len - c->used, VARLINK_MSG_MAX) != 0;
 }
 
 enum cli_exit client_receive(struct client *c, json_t **ret, bool *ret_more)

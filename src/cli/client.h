@@ -34,6 +34,9 @@ enum cli_exit client_receive(struct client *c, json_t **ret, bool *ret_more);
 /* Open, call a method whose reply is a list with `more`, close: *ret has the parts joined. */
 enum cli_exit client_list(const char *method, json_t *params, const char *list, json_t **ret);
 
+/* Was the next reply received already? Then client_receive does not wait. */
+bool client_has_message(const struct client *c);
+
 /* Open, call once, close. */
 enum cli_exit client_once(const char *method, json_t *params, json_t **ret);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Devices: made, listed, shown, changed, removed. */
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include "base/paths.h"
@@ -22,21 +23,27 @@ enum cli_exit cmd_create(struct cli *cli)
 {
 	unsigned n_names = many_n_names(cli);
 	_cleanup_json_ json_t *settings = NULL, *reply = NULL;
-	const char *uuid = cli_option(cli, "uuid");
+	const char *uuid = cli_option(cli, "uuid"), *owner = cli_option(cli, "owner-pid");
+	uint64_t pid = 0;
 	json_t *params;
 	enum cli_exit status;
 
 	status = many_check_uuids(cli);
 	if (status)
 		return status;
+	if (many_is_meant(cli) && owner)
+		return cli_usage(cli->command, "create: --owner-pid goes with one device");
 	if (many_is_meant(cli))
 		return many_create(cli);
 	settings = cli_settings(cli, n_names);
 	if (!settings)
 		return CLI_USAGE;
-	params = json_pack("{s:s, s:s, s:s*, s:O}", "parent", cli_option(cli, "parent"), "type",
-			   cli_option(cli, "type"), "uuid", n_names ? cli->args[0] : uuid,
-			   "settings", settings);
+	if (owner && (str_to_u64(owner, strlen(owner), &pid) < 0 || pid < 1 || pid > INT_MAX))
+		return cli_usage(cli->command, "create: --owner-pid \"%s\" is no process", owner);
+	params = json_pack("{s:s, s:s, s:s*, s:O, s:o*}", "parent", cli_option(cli, "parent"),
+			   "type", cli_option(cli, "type"), "uuid", n_names ? cli->args[0] : uuid,
+			   "settings", settings, "owner_pid",
+			   owner ? json_integer((json_int_t)pid) : NULL);
 	if (!params)
 		return cli_usage(cli->command, "create: an option's value is not UTF-8 text");
 	status = client_once("Create", params, &reply);

@@ -11,6 +11,12 @@
 
 static const struct cli_option no_options[] = { { NULL } };
 
+static const struct cli_option wait_options[] = {
+	{ "for", 0, "STATE", "connected, idle (no client) or gone", .required = true },
+	{ "timeout", 0, "SECONDS", "give up then; without: never" },
+	{ NULL },
+};
+
 static const struct cli_option exec_options[] = {
 	{ "uevents", 'e', NULL,
 	  "in a network namespace of its own, where libudev hears of devices" },
@@ -29,6 +35,7 @@ static const struct cli_option create_options[] = {
 	{ "type", 't', "TYPE", "one of its types, as `umdev types` shows them", .required = true },
 	{ "uuid", 'u', "UUID", "its name; without: a random one" },
 	{ "all", 'a', NULL, "of many: all of them or, if one is not possible, none" },
+	{ "owner-pid", 0, "PID", "the device is removed when this process ends" },
 	{ NULL },
 };
 
@@ -326,6 +333,18 @@ static const struct cli_command commands[] = {
 		.run = cmd_restart,
 	},
 	{
+		.name = "wait",
+		.args = "DEVICE",
+		.summary =
+			"wait until a client uses a device, until none does, or until it is gone",
+		.details = "Exit status 0: it is so; 7: not within --timeout; 3: there is no such "
+			   "device, or it was removed; 1: it has failed.",
+		.options = wait_options,
+		.min_args = 1,
+		.max_args = 1,
+		.run = cmd_wait,
+	},
+	{
 		.name = "attach",
 		.args = "DEVICE...",
 		.summary = "print what gives devices to a virtual machine or a container",
@@ -547,7 +566,7 @@ static enum cli_exit help_all(void)
 	printf("  %-24s %s\n", "    --version", "print the version");
 	printf("\n`umdev COMMAND --help` tells more, `man umdev` all.\n"
 	       "Exit status: 0 done, 1 failed, 2 usage, 3 not found, 4 busy or exhausted, 5 "
-	       "refused, 6 no umdevd.\n");
+	       "refused, 6 no umdevd, 7 time-out.\n");
 	return CLI_OK;
 }
 
@@ -661,6 +680,13 @@ static enum cli_exit parse_option(const struct cli_command *c, int argc, char **
 	return CLI_OK;
 }
 
+static enum cli_exit missing(const struct cli_command *c, const struct cli_option *o)
+{
+	if (o->letter)
+		return cli_usage(c, "%s: -%c %s is missing", c->name, o->letter, o->value);
+	return cli_usage(c, "%s: --%s %s is missing", c->name, o->name, o->value);
+}
+
 /* Is it all there? */
 static enum cli_exit check_line(const struct cli *cli)
 {
@@ -668,8 +694,7 @@ static enum cli_exit check_line(const struct cli *cli)
 
 	for (unsigned i = 0; c->options[i].name; i++)
 		if (c->options[i].required && !cli->values[i])
-			return cli_usage(c, "%s: -%c %s is missing", c->name, c->options[i].letter,
-					 c->options[i].value);
+			return missing(c, &c->options[i]);
 	if (cli->n_args < c->min_args)
 		return cli_usage(c, "%s: too few arguments: it takes %s", c->name, c->args);
 	if (cli->n_args > c->max_args)

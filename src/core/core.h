@@ -158,6 +158,10 @@ struct umdev_mdev {
 	int dir_fd;     /* of it, owned; while the driver uses it: umdev_mdev_dirfd(); -1 */
 	void *priv;     /* the driver's */
 	void *manager;  /* struct listener of the manager, or NULL */
+	/* For the manager, which removes the device when that process ends; 0: it stays. */
+	pid_t lease_pid;
+	uint64_t lease_start; /* process_start() of it */
+	void *lease;          /* struct lease of the manager, or NULL */
 };
 
 /* What happened, for `umdev monitor`, state files and uevents. Text is valid during the call. */
@@ -320,6 +324,8 @@ struct mdev_saved {
 	const char *failed;   /* MDEV_FAILED, and why; or NULL */
 	unsigned n_settings;
 	struct core_setting settings[CORE_MAX_PARAMS];
+	pid_t lease_pid; /* as in umdev_mdev */
+	uint64_t lease_start;
 	struct core_setting pending; /* a live change that a worker was asked for; or key NULL */
 };
 /* mdev_create of a device that was there before: same checks, same numbers, idle or failed. The

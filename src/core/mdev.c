@@ -456,6 +456,8 @@ int mdev_restore(struct mdev_type *type, const struct mdev_saved *saved, struct 
 		return -ENOMEM;
 	mdev->order = saved->order;
 	mdev->restored = true;
+	mdev->lease_pid = saved->lease_pid;
+	mdev->lease_start = saved->lease_start;
 	error = mdev_complete(mdev, saved, restore_settings(mdev, saved));
 	if (error < 0)
 		return error;

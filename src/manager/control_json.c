@@ -295,6 +295,8 @@ json_t *control_device_json(const struct umdev_mdev *mdev)
 		set(&json, "worker", json_integer(worker.pid));
 	if (client_of(mdev))
 		set(&json, "client", json_integer(client_of(mdev)));
+	if (mdev->lease_pid)
+		set(&json, "owner_pid", json_integer(mdev->lease_pid));
 	return json;
 }
 

@@ -4,16 +4,19 @@
  * as a write into the tree does.
  */
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <umdev/cleanup.h>
 #include "base/err.h"
+#include "base/sock.h"
 #include "base/str.h"
 #include "base/uuid.h"
 #include "core/core.h"
 #include "manager/control.h"
 #include "manager/definitions.h"
 #include "manager/drivers.h"
+#include "manager/lease.h"
 #include "manager/manager.h"
 #include "manager/upgrade.h"
 
@@ -269,6 +272,30 @@ static int check_settings(const json_t *settings)
 	return 0;
 }
 
+/* The process that the device is to go with; 0: none. */
+static int get_owner(const json_t *params, pid_t *ret)
+{
+	const json_t *pid = json_object_get(params, "owner_pid");
+	json_int_t n = json_integer_value(pid);
+
+	*ret = 0;
+	if (!json_is_integer(pid))
+		return 0;
+	if (n < 1 || n > INT_MAX || !process_start((pid_t)n))
+		return err_set(-ESRCH, "there is no process %lld", (long long)n);
+	*ret = (pid_t)n;
+	return 0;
+}
+
+/* Its process cannot be watched (text left). made: what mdev_create returned. */
+static int undo_create(struct umdev_mdev *mdev, int made)
+{
+	mdev->lease_pid = 0;
+	if (made == 0)
+		mdev_remove(mdev, MDEV_REMOVE, NULL);
+	return -ESRCH;
+}
+
 static int run_create(struct manager *m, const struct control_peer *peer, json_t *params,
 		      struct attr_wait *wait, json_t **ret)
 {
@@ -280,11 +307,14 @@ static int run_create(struct manager *m, const struct control_peer *peer, json_t
 	struct mdev_type *type;
 	char uuid[UUID_TEXT];
 	struct uuid random;
+	pid_t owner = 0;
 	int r;
 
 	r = control_find_parent(m, varlink_text(params, "parent"), &parent);
 	if (r == 0)
 		r = check_settings(settings);
+	if (r == 0)
+		r = get_owner(params, &owner);
 	if (r == 0 && !given)
 		r = uuid_random(&random);
 	if (r < 0)
@@ -303,6 +333,8 @@ static int run_create(struct manager *m, const struct control_peer *peer, json_t
 	r = mdev_create(type, spec, strlen(spec), &mdev);
 	if (r < 0)
 		return r;
+	if (owner && lease_take(m, mdev, owner) < 0)
+		return undo_create(mdev, r);
 	if (give(ret, "uuid", json_string(mdev->uuid_text)) < 0) {
 		if (r != TREE_LATER)
 			mdev_remove(mdev, MDEV_REMOVE, NULL); /* nobody would know its name */
@@ -537,7 +569,8 @@ const struct control_method control_methods[] = {
 	  .params = { { "parent", VARLINK_TEXT },
 		      { "type", VARLINK_TEXT },
 		      { "uuid", VARLINK_TEXT, .optional = true },
-		      { "settings", VARLINK_TEXTS } } },
+		      { "settings", VARLINK_TEXTS },
+		      { "owner_pid", VARLINK_INT, .optional = true } } },
 	{ "io.umdev.CreateMany", .run = control_create_many,
 	  .params = { { "parent", VARLINK_TEXT },
 		      { "type", VARLINK_TEXT },

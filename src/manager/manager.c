@@ -18,6 +18,7 @@
 #include "manager/control.h"
 #include "manager/definitions.h"
 #include "manager/drivers.h"
+#include "manager/lease.h"
 #include "manager/listener.h"
 #include "manager/mdevctl_root.h"
 #include "manager/owners.h"
@@ -145,6 +146,10 @@ static void op_event(void *arg, const struct core_event *event)
 
 	if (!m->options.one && !m->restoring)
 		log_event(event);
+	if (event->type == CORE_MDEV_ADDED)
+		lease_watch(m, (struct umdev_mdev *)event->mdev); /* const for who looks only */
+	if (event->type == CORE_MDEV_REMOVED)
+		lease_end(event->mdev->lease);
 	if (event->type == CORE_MDEV_REMOVED)
 		restart_forget(m, event->mdev);
 	if (m->control)

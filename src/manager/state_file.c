@@ -76,6 +76,11 @@ static json_t *describe(const struct umdev_mdev *mdev, const struct worker_recor
 		    json_pack("{s:I, s:I}", "group", (json_int_t)mdev->group->number, "vfio",
 			      (json_int_t)mdev->vfio_number),
 		    &bad);
+	if (mdev->lease_pid)
+		put(json, "lease",
+		    json_pack("{s:I, s:I}", "pid", (json_int_t)mdev->lease_pid, "start",
+			      (json_int_t)mdev->lease_start),
+		    &bad);
 	if (mdev->opened)
 		put(json, "opened", json_true(), &bad);
 	if (mdev->started)
@@ -150,6 +155,17 @@ static void decode_bound(const json_t *json, struct mdev_saved *saved, bool *bad
 	saved->vfio = (uint32_t)number(bound, "vfio", UINT32_MAX - 1, bad);
 }
 
+static void decode_lease(const json_t *json, struct mdev_saved *saved, bool *bad)
+{
+	const json_t *lease = json_object_get(json, "lease");
+
+	if (!lease)
+		return;
+	saved->lease_pid = (pid_t)number(lease, "pid", INT_MAX, bad);
+	saved->lease_start = number(lease, "start", INT64_MAX, bad);
+	*bad |= saved->lease_pid < 1;
+}
+
 /* A client holds a device that is bound and served, and only such a one. */
 static void decode_service(const json_t *json, struct device_state *s, bool *bad)
 {
@@ -198,6 +214,7 @@ static const char *decode(json_t *json, struct device_state *s)
 		return "it is not of the version that this umdevd writes";
 	decode_texts(json, s, &bad);
 	decode_bound(json, &s->saved, &bad);
+	decode_lease(json, &s->saved, &bad);
 	decode_service(json, s, &bad);
 	s->saved.order = number(json, "order", INT64_MAX, &bad);
 	s->saved.opened = truth(json, "opened", &bad);

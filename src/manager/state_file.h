@@ -4,14 +4,16 @@
  *
  *     { "version": 1, "parent": "card0", "type": "test-regs", "order": 7,
  *       "parameters": { "gain": "3" }, "pending": { "gain": "4" },
- *       "bound": { "group": 12, "vfio": 0 }, "opened": true, "started": true, "removing": true,
+ *       "bound": { "group": 12, "vfio": 0 }, "lease": { "pid": 4709, "start": 123450 },
+ *       "opened": true, "started": true, "removing": true,
  *       "failed": "why",
  *       "owner": { "pid": 4711, "uid": 0, "start": 123456 },
  *       "worker": { "group": 12, "pid": 4712, "start": 123457, "member": 0, "stopping": false } }
  *
- * bound, pending, opened, started, removing, failed, owner (of a connection) and worker only where
- * they apply; unknown members are ignored. Text <-> struct only. Nobody but our own user can write
- * such a file, and what it says is judged all the same: numbers here, the rest by mdev_restore.
+ * bound, pending, lease (the process that it goes with), opened, started, removing, failed, owner
+ * (of a connection) and worker only where they apply; unknown members are ignored. Text <-> struct
+ * only. Nobody but our own user can write such a file, and what it says is judged all the same:
+ * numbers here, the rest by mdev_restore.
  */
 #ifndef MANAGER_STATE_FILE_H
 #define MANAGER_STATE_FILE_H
