@@ -28,6 +28,7 @@ check: all
 	@tools/setup test
 	@tools/get-qemu
 	@tools/get-varlinkctl
+	@tools/get-cleanroot
 	@tools/get-clients
 	@tools/get-guest
 	@tools/get-guest bookworm

@@ -13,19 +13,26 @@
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/umdev
 codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
 
-# private_apt DIR SUITE...: sets the array `apt` to an apt-get that knows these suites.
-private_apt() {
-	local a=$1 keys=/usr/share/keyrings/debian-archive-keyring.gpg mirror
-	shift
-	mirror=$(apt-get --print-uris update 2>/dev/null |
+# The mirror of Debian that this machine's apt uses.
+mirror() {
+	local found
+	found=$(apt-get --print-uris update 2>/dev/null |
 		sed -n "s|^'\(.*\)/dists/$codename/InRelease'.*|\1|p" | head -n 1)
-	[ -n "$mirror" ] || {
+	[ -n "$found" ] || {
 		echo "$(basename "$0"): this machine's apt knows no mirror of Debian $codename" >&2
 		return 1
 	}
+	echo "$found"
+}
+
+# private_apt DIR SUITE...: sets the array `apt` to an apt-get that knows these suites.
+private_apt() {
+	local a=$1 keys=/usr/share/keyrings/debian-archive-keyring.gpg from
+	shift
+	from=$(mirror)
 	mkdir -p "$a/lists/partial" "$a/cache/archives/partial"
 	: >"$a/status"
-	printf "deb [signed-by=$keys] $mirror %s main\n" "$@" >"$a/sources.list"
+	printf "deb [signed-by=$keys] $from %s main\n" "$@" >"$a/sources.list"
 	apt=(apt-get -qq -y --no-install-recommends
 		-o Dir::Etc::sourcelist="$a/sources.list" -o Dir::Etc::sourceparts=/dev/null
 		-o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts=/dev/null
