@@ -126,17 +126,17 @@ enum cli_exit cmd_volume_delete(struct cli *cli)
 
 /* ---- listing ---- */
 
-/* "16M" where that is exact. */
+/* "16M"; "2.1G" where that is not exact. */
 static json_t *size_for_people(json_int_t bytes)
 {
 	static const char units[] = "\0KMGTP";
+	double size = (double)bytes;
 	unsigned unit = 0;
 
-	while (bytes && bytes % 1024 == 0 && units[unit + 1]) {
-		bytes /= 1024;
-		unit++;
-	}
-	return json_sprintf("%" JSON_INTEGER_FORMAT "%.1s", bytes, &units[unit]);
+	for (; size >= 1024 && units[unit + 1]; unit++)
+		size /= 1024;
+	return json_sprintf(size == (double)(json_int_t)size ? "%.0f%.1s" : "%.1f%.1s", size,
+			    &units[unit]);
 }
 
 /* Lines become an array, numbers numbers. */

@@ -15,6 +15,7 @@ static const struct umdev_param capacity = {
 	.id = UMDEV_PARAM_CAPACITY,
 	.description = "size of a volume of its own; 0: none. A larger one makes it grow",
 	.def = "0",
+	.max = DISK_MAX_SIZE,
 	.writable = UMDEV_W_LIVE,
 };
 static const struct umdev_param blk_size = {
