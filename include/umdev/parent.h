@@ -73,6 +73,8 @@ struct umdev_type {
 	const char *device_api;  /* "vfio-pci"; for vDPA types the name of the virtio device */
 	/* "serial" "block" "net" "nvme" "display" "misc": says what parameters may be called */
 	const char *class_name;
+	/* Another name of the device's socket in its directory, that clients look for; or NULL */
+	const char *socket_alias;
 	const struct umdev_param *const *params; /* NULL-terminated, or NULL */
 	/* Units taken per device: cost + scale * (aggregation - 1). scale 0: does not scale. */
 	struct {

@@ -286,6 +286,20 @@ static int make_dir(struct manager *m, struct umdev_mdev *mdev)
 	return 0;
 }
 
+static int make_alias(const struct umdev_mdev *mdev)
+{
+	const char *alias = mdev->type->desc->socket_alias;
+	_cleanup_free_ char *path = alias ? str_printf("%s/%s", mdev->dir_path, alias) : NULL;
+
+	if (!alias)
+		return 0;
+	if (!path)
+		return -ENOMEM;
+	if (symlink("socket", path) < 0 && errno != EEXIST) /* of a umdevd before us */
+		return -errno;
+	return 0;
+}
+
 /* NULL: no memory */
 static char *socket_path(const struct listener *l)
 {
@@ -328,6 +342,8 @@ static int start_listening(struct listener *l)
 	l->fd = l->manager->options.socket_path ? sock_listen(path, 0600)
 						: sock_relisten(path, 0600);
 	r = l->fd;
+	if (r >= 0 && !l->manager->options.socket_path)
+		r = make_alias(l->mdev);
 	if (r >= 0)
 		r = loop_add(&l->manager->loop, &l->source, l->fd, EPOLLIN, accept_some);
 	if (r < 0)

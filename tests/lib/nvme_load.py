@@ -114,7 +114,8 @@ class Load:
                 f = self.flying.pop((c.sq_id, c.cid))
                 t.equal(hex(c.status), hex(0), f"status of command {f.op} {f.ranges}")
                 self._judge(f)
-                self.host.free += [p - nvme.IOVA for p in f.pages + f.lists]
+                for page in f.pages + f.lists:
+                    self.host.give_back(page)
                 n += 1
         self.n += n
         return n
@@ -154,5 +155,6 @@ class Load:
             t.check(self.host.gather(pages, 0, n * self.block) ==
                     self.model[at * self.block:(at + n) * self.block],
                     f"blocks {at} to {at + n} are wrong")
-            self.host.free += [p - nvme.IOVA for p in pages]
+            for page in pages:
+                self.host.give_back(page)
             at += n

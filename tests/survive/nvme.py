@@ -247,13 +247,14 @@ def what_was_acknowledged_is_there_when_everything_was_killed() -> None:
         d.load.reap()
         for pid in [*daemon.workers(), daemon.process.pid]:
             os.kill(pid, signal.SIGKILL)
-        d.load.reap()
+        with contextlib.suppress(OSError, EOFError):  # nobody takes the doorbell
+            d.load.reap()
         unknown = set(d.load.busy)
         model = d.load.model
         d.h.client.close()
         daemon.kill()
         daemon.start()
-        t.wait_for(lambda: daemon.state_of(d.uuid) == "idle", 5, "idle")
+        t.equal(daemon.state_of(d.uuid), "idle", "state after the start of another umdevd")
         with Host(daemon, d.uuid) as h:
             sq = h.pair()
             page = h.page(16)

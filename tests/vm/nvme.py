@@ -152,7 +152,7 @@ def nvme_cli(m: Machine) -> None:
     m.g.try_sh(f"nvme admin-passthru {name} --opcode=0x7f")
     errors = ask(f"error-log {name}")["errors"]
     t.check(errors[0]["error_count"] >= 1, "the error log is empty")
-    out = m.g.sh(f"nvme effects-log {name}")
+    out = m.g.sh(f"nvme effects-log {name} -c 0")  # without -c it asks a register it cannot reach
     t.check("Dataset Management" in out and "Doorbell Buffer Config" in out, f"effects: {out}")
     t.check("Compare" not in out, "effects of a command that does not exist")
     m.g.sh(f"nvme fw-log {name}")
@@ -174,9 +174,8 @@ def resets_under_load(m: Machine) -> None:
 def qemu_killed_under_load(m: Machine) -> None:
     g, d = m.g, m.d
     disk = {s: f"/dev/{n}n1" for s, n in names(g).items()}
-    g.sh(f"mount -t ext4 {disk['first']} /a; dd if=/dev/urandom of=/a/kept bs=1M count=4 "
-         "2>/dev/null; sync; sha256sum /a/kept > /tmp/sum")
-    wanted = g.sh("cat /tmp/sum").split()[0]
+    wanted = g.sh(f"mount -t ext4 {disk['first']} /a; dd if=/dev/urandom of=/a/kept bs=1M count=4 "
+                  "2>/dev/null; sync; sha256sum /a/kept").split()[0]
     g.sh("(while :; do dd if=/dev/zero of=/a/load bs=1M count=16 2>/dev/null; sync; done) & :")
     time.sleep(0.5)
     g.kill()

@@ -104,6 +104,7 @@ const struct umdev_type disk_types[] = {
 		.description = "NVM Express controller; aggregation: its I/O queue pairs",
 		.device_api = "vfio-pci",
 		.class_name = "nvme",
+		.socket_alias = "cntrl",
 		.params = nvme_params,
 		.attrs = namespace_attrs,
 		.pool = { { .cost = 1, .scale = 1 } },

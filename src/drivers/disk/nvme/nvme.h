@@ -75,6 +75,10 @@ static inline unsigned nvme_head_word(unsigned cq)
 }
 #define NVME_DOORBELL_WORDS (2 * (NVME_PAIRS + 1))
 
+/* Where the client writes doorbells to memory, nobody tells the controller of those of the admin
+ * queue: then the last runner watches them, and there is one pair less. */
+#define NVME_WATCHER (NVME_PAIRS - 1)
+
 /* ---- what the controller knows ---- */
 
 struct nvme_sq {
@@ -195,6 +199,7 @@ void nvme_flushed(struct umdev_device *dev); /* a medium is, for a shutdown */
 /* Sets CSTS.CFS; one log line. */
 void nvme_fail(struct umdev_device *dev, const char *why);
 void nvme_update_intx(struct umdev_device *dev);
+void nvme_admin_doorbell(struct umdev_device *dev, bool head, uint32_t value);
 bool nvme_is_sane(const struct nvme_state *s);
 
 /* nvme_admin.c */
@@ -240,6 +245,8 @@ bool nvme_event_take(struct nvme_state *s, uint16_t *ret_cid, uint32_t *ret_resu
 /* nvme_pairs.c */
 nvme_admin_fn nvme_create_cq, nvme_delete_cq, nvme_create_sq, nvme_delete_sq;
 nvme_admin_fn nvme_doorbell_buffer;
+/* Of the doorbells of the admin queue, where they are mapped. */
+void nvme_start_watcher(struct umdev_device *dev);
 /* Has all runners started again with what is true now. */
 void nvme_renew_all(struct umdev_device *dev);
 void nvme_stop_all(struct umdev_device *dev);
@@ -254,6 +261,7 @@ struct nvme_config {
 	uint8_t id;
 	uint8_t vector;
 	bool interrupts, intx, has_shadow;
+	bool watcher;       /* of the admin queue's doorbells: no queue at all */
 	bool write_through; /* a write is durable when it is completed */
 	uint8_t block_shift;
 	uint8_t n_sqs;
@@ -269,6 +277,7 @@ enum nvme_queue_event {
 	NVME_QUEUE_INTX = 1 << 1,         /* the level may have changed */
 	NVME_QUEUE_UNREACHABLE = 1 << 2,  /* the memory of a ring is not there */
 	NVME_QUEUE_INVALID_TAIL = 1 << 3, /* a doorbell has an impossible value */
+	NVME_QUEUE_ADMIN = 1 << 4,        /* doorbells of the admin queue, in `admin` */
 };
 
 enum nvme_slot_state {
@@ -303,6 +312,7 @@ struct nvme_queue_state {
 		uint64_t word; /* head | number of commands taken << 16 */
 		uint64_t birth;
 	} sq[NVME_PAIRS];
+	uint32_t admin[2]; /* of the watcher: what it saw last */
 	uint32_t n_errors; /* the last NVME_QUEUE_ERRORS are in `error` */
 	struct nvme_error error[NVME_QUEUE_ERRORS];
 	struct nvme_counters counters;

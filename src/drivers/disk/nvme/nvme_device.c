@@ -49,7 +49,10 @@ static const struct umdev_pci pci = {
 	.msix_bar = BAR_MSIX,
 	.msix_table = 0,
 	.msix_pba = BAR_MSIX_SIZE / 2,
-	.bar = { [0] = { .size = BAR_REGISTERS_SIZE, .flags = UMDEV_BAR_64 },
+	.bar = { [0] = { .size = BAR_REGISTERS_SIZE,
+			 .flags = UMDEV_BAR_64 | UMDEV_BAR_DOORBELLS,
+			 .mmap_offset = NVME_DOORBELLS,
+			 .mmap_size = NVME_PAGE },
 		 [BAR_MSIX] = { .size = BAR_MSIX_SIZE } },
 };
 

@@ -28,8 +28,9 @@ unsigned nvme_block_shift(const struct umdev_device *dev)
 unsigned nvme_pairs(const struct umdev_device *dev)
 {
 	uint64_t n = param(dev, "aggregation", 1);
+	unsigned most = nvme_is_mapped(dev) ? NVME_WATCHER : NVME_PAIRS;
 
-	return n < NVME_PAIRS ? (unsigned)n : NVME_PAIRS;
+	return n < most ? (unsigned)n : most;
 }
 
 bool nvme_is_mapped(const struct umdev_device *dev)

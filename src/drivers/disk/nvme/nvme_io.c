@@ -311,6 +311,23 @@ static unsigned take_some(struct umdev_queue *q, unsigned k, unsigned budget)
 	return n;
 }
 
+static bool watch(struct umdev_queue *q)
+{
+	bool news = false;
+
+	for (unsigned word = 0; word < 2; word++) {
+		uint32_t now = umdev_queue_doorbell(q, word);
+
+		if (now == state(q)->admin[word])
+			continue;
+		set_32(&state(q)->admin[word], now);
+		news = true;
+	}
+	if (news)
+		umdev_queue_event(q, NVME_QUEUE_ADMIN);
+	return news;
+}
+
 static bool nvme_poll(struct umdev_queue *q)
 {
 	const struct nvme_config *c = config(q);
@@ -318,6 +335,8 @@ static bool nvme_poll(struct umdev_queue *q)
 	unsigned left = UMDEV_QUEUE_BATCH;
 	bool any;
 
+	if (c->watcher)
+		return watch(q);
 	if (p->broken)
 		return false;
 	update_head(q);
@@ -457,6 +476,8 @@ static void recover_slot(struct umdev_queue *q, unsigned i)
 
 static int nvme_start(struct umdev_queue *q, enum umdev_init how)
 {
+	if (config(q)->watcher)
+		return 0;
 	memset(priv(q), 0, sizeof(*priv(q)));
 	open_windows(q);
 	begin_new_queues(q);

@@ -11,6 +11,11 @@
 
 /* ---- runners ---- */
 
+static bool is_watcher(const struct umdev_device *dev, unsigned index)
+{
+	return index == NVME_WATCHER && nvme_is_mapped(dev);
+}
+
 static void make_config(struct umdev_device *dev, unsigned index, struct nvme_config *c)
 {
 	const struct nvme_state *s = umdev_state(dev);
@@ -24,6 +29,7 @@ static void make_config(struct umdev_device *dev, unsigned index, struct nvme_co
 		.vector = cq->vector,
 		.interrupts = cq->interrupts,
 		.intx = cq->interrupts && !umdev_msi_enabled(dev),
+		.watcher = is_watcher(dev, index),
 		.has_shadow = s->has_shadow,
 		.write_through = !s->feature[NVME_FEAT_WRITE_CACHE],
 		.block_shift = (uint8_t)nvme_block_shift(dev),
@@ -48,7 +54,7 @@ static void start(struct umdev_device *dev, unsigned index, enum umdev_queue_sta
 	struct nvme_config config;
 
 	make_config(dev, index, &config);
-	if (!config.n_sqs)
+	if (!config.n_sqs && !config.watcher)
 		return;
 	if (how == UMDEV_QUEUE_NEW)
 		nvme_collect_counters(dev, index);
@@ -56,8 +62,15 @@ static void start(struct umdev_device *dev, unsigned index, enum umdev_queue_sta
 		nvme_fail(dev, "a queue could not be started");
 		return;
 	}
-	s->cq[index].started = true;
+	s->cq[index].started = s->cq[index].exists;
 	s->running |= 1ull << index;
+}
+
+void nvme_start_watcher(struct umdev_device *dev)
+{
+	umdev_doorbell_set(dev, 0, 0);
+	umdev_doorbell_set(dev, 1, 0);
+	start(dev, NVME_WATCHER, UMDEV_QUEUE_NEW);
 }
 
 /* The runner of this queue, if it has one, gets another config. */
@@ -99,7 +112,7 @@ void nvme_queue_stopped(struct umdev_device *dev, unsigned index)
 	s->running &= ~(1ull << index);
 	s->renew &= ~(1ull << index);
 	nvme_collect_errors(dev, index);
-	if (s->life == NVME_READY && s->cq[index].exists)
+	if (s->life == NVME_READY && (s->cq[index].exists || is_watcher(dev, index)))
 		start(dev, index, UMDEV_QUEUE_KEEP);
 	nvme_stopped(dev);
 	umdev_work_soon(dev);
@@ -108,7 +121,10 @@ void nvme_queue_stopped(struct umdev_device *dev, unsigned index)
 void nvme_queue_event(struct umdev_device *dev, unsigned index, uint32_t bits)
 {
 	const struct nvme_state *s = umdev_state(dev);
+	const struct nvme_queue_state *q = umdev_queue_peek(dev, index);
 
+	for (unsigned word = 0; word < 2 && bits & NVME_QUEUE_ADMIN; word++)
+		nvme_admin_doorbell(dev, word, __atomic_load_n(&q->admin[word], __ATOMIC_ACQUIRE));
 	if (!s->cq[index].exists)
 		return;
 	if (bits & NVME_QUEUE_ERROR)

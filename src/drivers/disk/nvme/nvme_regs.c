@@ -153,6 +153,8 @@ static void enable(struct umdev_device *dev)
 	}
 	s->life = NVME_READY;
 	s->csts |= NVME_CSTS_RDY;
+	if (nvme_is_mapped(dev))
+		nvme_start_watcher(dev);
 }
 
 static void disable(struct umdev_device *dev)
@@ -210,7 +212,7 @@ static void write_cc(struct umdev_device *dev, uint32_t value)
 
 /* ---- doorbells ---- */
 
-static void admin_doorbell(struct umdev_device *dev, bool head, uint32_t value)
+void nvme_admin_doorbell(struct umdev_device *dev, bool head, uint32_t value)
 {
 	struct nvme_state *s = umdev_state(dev);
 	uint32_t entries = (head ? s->aqa >> 16 & 0xfff : s->aqa & 0xfff) + 1;
@@ -234,7 +236,8 @@ static void doorbell(struct umdev_device *dev, unsigned word, uint32_t value)
 	uint64_t ring;
 
 	if (word < 2) {
-		admin_doorbell(dev, head, value);
+		umdev_doorbell_set(dev, word, value);
+		nvme_admin_doorbell(dev, head, value);
 		return;
 	}
 	if (s->life != NVME_READY)
