@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -156,6 +157,7 @@ static int add_medium(struct umdev_device *dev, const char *name, int fd, uint32
 	*m = (struct device_medium){ .fd = fd, .offset = offset, .length = length };
 	m->writable = flags & UMDEV_RES_WRITE;
 	m->null = is_null(fd);
+	m->direct = fcntl(fd, F_GETFL) & O_DIRECT;
 	strcpy(m->name, name);
 	*number = (int)(m - dev->media_list);
 	if (dev->n_media < (unsigned)*number + 1)

@@ -66,6 +66,7 @@ struct device_medium {
 	uint64_t offset, length;
 	bool writable;
 	bool null;   /* nothing is moved */
+	bool direct; /* O_DIRECT: memory must be aligned */
 	bool leaves; /* takes no new request */
 };
 

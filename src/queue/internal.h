@@ -133,7 +133,10 @@ struct queue_request {
 	uint64_t serial; /* of the start that it belongs to */
 	struct media_call call;
 	struct dma_pin pin;
-	struct iovec *many; /* owned, kept for the next; NULL: never needed */
+	uint8_t *bounce;       /* owned; instead of memory that is not aligned, or NULL */
+	struct iovec straight; /* the same */
+	unsigned n_guest;      /* iovecs of the guest's memory, in `few` or `many` */
+	struct iovec *many;    /* owned, kept for the next; NULL: never needed */
 	struct iovec few[QUEUE_SMALL_IOVS];
 };
 

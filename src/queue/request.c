@@ -11,6 +11,8 @@
 
 #define ENDS_PER_ROUND 128
 #define SYNC_PER_ROUND 4 /* calls that block */
+#define DIRECT_ALIGN 512 /* of memory; every disk takes it */
+#define BOUNCE_ALIGN ((size_t)4096)
 /* Held by a request without memory, so that who waits for all requests waits for it too. */
 #define NO_ADDRESS UINT64_MAX
 
@@ -102,7 +104,7 @@ static void put_request(struct queue_request *rq)
 static int put_iov(struct queue_request *rq, const struct gather *g)
 {
 	rq->call.iov = rq->few;
-	rq->call.n_iov = g->n;
+	rq->call.n_iov = rq->n_guest = g->n;
 	if (g->n > QUEUE_SMALL_IOVS) {
 		if (!rq->many)
 			rq->many = malloc(QUEUE_IOVS * sizeof(*rq->many));
@@ -111,6 +113,60 @@ static int put_iov(struct queue_request *rq, const struct gather *g)
 		rq->call.iov = rq->many;
 	}
 	memcpy(rq->call.iov, g->iov, g->n * sizeof(g->iov[0]));
+	return 0;
+}
+
+/* ---- memory that the disk cannot take as it is ---- */
+
+static bool is_aligned(const struct gather *g)
+{
+	for (unsigned i = 0; i < g->n; i++)
+		if (((uintptr_t)g->iov[i].iov_base | g->iov[i].iov_len) % DIRECT_ALIGN)
+			return false;
+	return true;
+}
+
+static struct iovec *guest_iov(struct queue_request *rq)
+{
+	return rq->n_guest > QUEUE_SMALL_IOVS ? rq->many : rq->few;
+}
+
+/* Between the guest's memory and ours. 0 or -EFAULT. */
+static int copy_bounce(struct queue_request *rq, bool to_guest)
+{
+	const struct iovec *iov = guest_iov(rq);
+	uint8_t *at = rq->bounce;
+	int r = 0;
+
+	for (unsigned i = 0; i < rq->n_guest && !r; at += iov[i++].iov_len)
+		r = to_guest ? dma_guard_copy(iov[i].iov_base, at, iov[i].iov_len)
+			     : dma_guard_copy(at, iov[i].iov_base, iov[i].iov_len);
+	return r;
+}
+
+static void drop_bounce(struct queue_request *rq)
+{
+	free(rq->bounce);
+	rq->bounce = NULL;
+}
+
+static int use_bounce(struct queue_request *rq)
+{
+	size_t len = rq->call.left;
+	int r = 0;
+
+	rq->bounce = aligned_alloc(BOUNCE_ALIGN, (len + BOUNCE_ALIGN - 1) & ~(BOUNCE_ALIGN - 1));
+	if (!rq->bounce)
+		return -ENOMEM;
+	if (rq->call.op == UMDEV_MEDIA_WRITE)
+		r = copy_bounce(rq, false);
+	if (r) {
+		drop_bounce(rq);
+		return r;
+	}
+	rq->straight = (struct iovec){ rq->bounce, len };
+	rq->call.iov = &rq->straight;
+	rq->call.n_iov = 1;
 	return 0;
 }
 
@@ -163,6 +219,8 @@ static int submit(struct umdev_queue *q, const struct queue_request *wanted, con
 	*rq = *wanted;
 	rq->many = many;
 	r = put_iov(rq, g);
+	if (!r && rq->call.medium->direct && !is_aligned(g))
+		r = use_bounce(rq);
 	if (r) {
 		put_request(rq);
 		return r;
@@ -207,6 +265,7 @@ void requests_fini(struct umdev_queue *q)
 		if (list_is_linked(&rq->pin.node))
 			dma_unpin(q->set->dma, q->port->reader, &rq->pin);
 		free(rq->many);
+		free(rq->bounce);
 	}
 }
 
@@ -220,6 +279,11 @@ static void end_request(struct queue_request *rq, int status)
 		    (what == QUEUE_RUN || what == QUEUE_DRAIN);
 
 	runner_enter(q->runner, q->port);
+	if (rq->bounce) {
+		if (rq->call.op == UMDEV_MEDIA_READ && !status)
+			status = copy_bounce(rq, true);
+		drop_bounce(rq);
+	}
 	if (told) {
 		hook_begin(q);
 		q->set->type->ops->done(q, rq->tag, status);

@@ -20,9 +20,10 @@ BROKEN = 1 << 31
 MAPPED = Kind("mapped", QueueDisk, ("doorbells=mapped",))
 
 
-def put_entry(d: Disk, op: int, block: int = 0, n: int = 0, flags: int = 0, number: int = 7) -> None:
-    struct.pack_into("<IIQQII", d.rings.map, d.tail % DEPTH * 32, op, number, block, DATA_IOVA, n,
-                     flags)
+def put_entry(d: Disk, op: int, block: int = 0, n: int = 0, flags: int = 0, number: int = 7,
+              shift: int = 0) -> None:
+    struct.pack_into("<IIQQII", d.rings.map, d.tail % DEPTH * 32, op, number, block,
+                     DATA_IOVA + shift, n, flags)
     d.tail += 1
 
 
@@ -67,6 +68,27 @@ def zeroes_and_discards_read_as_zeros(kind: Kind) -> None:
                 with d.buffer(0, 8) as data:
                     t.check(bytes(data) == b"\xa5" * 2 * BLOCK + bytes(3 * BLOCK) +
                             b"\xa5" * 3 * BLOCK, f"content after {op} with flags {flags}")
+
+
+@of_each_kind
+def memory_of_any_alignment_reaches_a_disk(kind: Kind) -> None:
+    """O_DIRECT takes aligned memory only."""
+    with disk("direct", 1 << 20, kind=kind) as d:
+        for shift in (1, 4, 511, 512, 3000):
+            data = memoryview(d.data.map)
+            data[:] = b"\x11" * d.data.size
+            data[shift:shift + 3 * BLOCK] = b"".join(content(i, shift) for i in range(3))
+            put_entry(d, WRITE, 5, 3, FUA, shift=shift)
+            d.ring()
+            t.equal(completion(d)[1], 0, f"status of a write from {shift}")
+            data[:] = b"\x22" * d.data.size
+            put_entry(d, READ, 5, 3, shift=shift + 8)
+            d.ring()
+            t.equal(completion(d)[1], 0, f"status of a read to {shift + 8}")
+            t.check(bytes(data[:4 * BLOCK]) ==
+                    b"\x22" * (shift + 8) + b"".join(content(i, shift) for i in range(3)) +
+                    b"\x22" * (BLOCK - shift - 8), f"content around {shift + 8}")
+            data.release()
 
 
 @of_each_kind
