@@ -9,7 +9,7 @@
 #ifndef UMDEV_ABI_H
 #define UMDEV_ABI_H
 
-#define UMDEV_ABI 12
+#define UMDEV_ABI 13
 
 /* The two symbols that are looked up in a driver's file: see parent.h and device.h. */
 #define UMDEV_SYMBOL __attribute__((visibility("default")))

@@ -63,7 +63,7 @@ enum umdev_param_id {
 	UMDEV_PARAM_MTU,      /* u32: largest frame without its header */
 	UMDEV_PARAM_MAX_VQP,  /* u32: most queue pairs */
 	/* serial */
-	UMDEV_PARAM_NUM_PORTS, /* u32, never written */
+	UMDEV_PARAM_NUM_PORTS, /* u32, never written; the value of aggregation where there is one */
 	UMDEV_PARAM_BACKEND,   /* enum of the driver's choices: host end of the (first) port */
 	/* display */
 	UMDEV_PARAM_XRES, /* u32 */

@@ -29,6 +29,7 @@ struct umdev_bar {
 	uint32_t flags;       /* enum umdev_bar_flags */
 	uint64_t mmap_offset; /* page aligned; one area per BAR */
 	uint64_t mmap_size;   /* 0 with UMDEV_BAR_MMAP: the whole BAR */
+	uint32_t instances;   /* it is there when the aggregation is so much or more; 0: always */
 };
 
 /* Static and const. */

@@ -106,6 +106,11 @@ static void add_aggregation(struct core_type *info)
 	info->aggregation = add_param(info, desc);
 }
 
+static bool shows_aggregation(const struct umdev_param *desc)
+{
+	return desc->id == UMDEV_PARAM_NUM_IO_QUEUES || desc->id == UMDEV_PARAM_NUM_PORTS;
+}
+
 /* What the driver lists. core_check_driver went through it. */
 static int add_listed(struct core_type *info, const struct umdev_param *const *list)
 {
@@ -121,7 +126,7 @@ static int add_listed(struct core_type *info, const struct umdev_param *const *l
 		int error = standard_complete(info->name, info->desc->class_name, list[i], copy);
 
 		assert(error == 0);
-		if (copy->id == UMDEV_PARAM_NUM_IO_QUEUES && info->aggregation >= 0) {
+		if (shows_aggregation(copy) && info->aggregation >= 0) {
 			copy->def = aggregation_desc.def;
 			copy->min = aggregation_desc.min;
 			copy->max = info->desc->max_aggregation;

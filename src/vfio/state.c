@@ -86,10 +86,14 @@ static const struct device_resource *memory_of(const struct vfio_server *s, unsi
 
 int vfio_bars_size(struct vfio_server *s)
 {
+	const struct umdev_value *instances = umdev_param(s->dev, "aggregation");
+
 	memcpy(s->bar, s->dev->type->pci->bar, sizeof(s->bar));
 	for (unsigned i = 0; i < 6; i++) {
 		const struct device_resource *r = memory_of(s, i);
 
+		if (s->bar[i].instances > (instances ? instances->u64 : 1))
+			s->bar[i] = (struct umdev_bar){ 0 };
 		if (!r)
 			continue;
 		if (!(s->bar[i].flags & UMDEV_BAR_MMAP) || s->bar[i].mmap_size ||

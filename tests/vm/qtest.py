@@ -69,6 +69,32 @@ def a_one_port_card_has_one_bar() -> None:
 
 
 @t.case
+def a_card_is_made_of_as_many_ports_as_its_aggregation_says() -> None:
+    with Daemon() as d:
+        d.add_card()
+        device = d.create("card0", "mtty-1", "aggregate=2", "backend=none")
+        types = d.sys / "class/mdev_bus/card0/mdev_supported_types"
+        t.equal((types / "mtty-2/available_instances").read_text(), "11\n", "cards of two left")
+        for ports in (2, 1, 2):
+            d.umdev("param", "set", device, f"aggregation={ports}")
+            t.equal((d.sys / "bus/mdev/devices" / device / "mdev/num_ports/value").read_text(),
+                    f"{ports}\n", "num_ports")
+            with Qtest([qemu.vfio_user(d.socket(device), addr="0x3")], d.dir,
+                       name=f"ports{ports}") as q:
+                card = q.pci(3)
+                t.equal([card.bar_size(i) for i in range(6)], [8, 8 * (ports - 1), 0, 0, 0, 0],
+                        "sizes of BARs")
+                card.place(0, IO)
+                card.place(1, IO + 8)
+                card.enable()
+                q.outb(IO + 8 + SCR, 0x5a)
+                t.equal(q.inb(IO + 8 + SCR) == 0x5a, ports == 2, "the second port is there")
+                t.equal(d.umdev("param", "set", device, "aggregation=1", ok=False).returncode,
+                        0 if ports == 1 else 4, "a change while it is used")
+            t.wait_for(lambda: d.state_of(device) == "idle", 5, "idle")
+
+
+@t.case
 def registers_of_the_ports_are_apart() -> None:
     with one_card() as (_, _, q, _):
         q.outb(IO + SCR, 0x5a)

@@ -152,7 +152,8 @@ static const struct umdev_pci pci_1 = {
 	.revision = REVISION,
 	.intx = true,
 	.msi = 1,
-	.bar = { { .size = MTTY_REGISTERS, .flags = UMDEV_BAR_IO } },
+	.bar = { { .size = MTTY_REGISTERS, .flags = UMDEV_BAR_IO },
+		 { .size = MTTY_REGISTERS, .flags = UMDEV_BAR_IO, .instances = 2 } },
 };
 
 static const struct umdev_pci pci_2 = {

@@ -25,13 +25,7 @@ enum backend { BACKEND_PTY, BACKEND_SOCKET, BACKEND_FILE, BACKEND_NONE };
 static const char *const backends[] = { "pty", "socket", "file", "none", NULL };
 static const char *const backends1[] = { "same", "pty", "socket", "file", "none", NULL };
 
-static const struct umdev_param num_ports_1 = {
-	.id = UMDEV_PARAM_NUM_PORTS,
-	.def = "1",
-	.min = 1,
-	.max = 1,
-	.writable = UMDEV_W_NEVER,
-};
+static const struct umdev_param num_ports_1 = { .id = UMDEV_PARAM_NUM_PORTS };
 static const struct umdev_param num_ports_2 = {
 	.id = UMDEV_PARAM_NUM_PORTS,
 	.def = "2",
@@ -55,7 +49,7 @@ static const struct umdev_param backend_1 = {
 	.type = UMDEV_ENUM,
 	.writable = UMDEV_W_IDLE,
 };
-static const struct umdev_param *const params_1[] = { &num_ports_1, &backend_0, NULL };
+static const struct umdev_param *const params_1[] = { &num_ports_1, &backend_0, &backend_1, NULL };
 static const struct umdev_param *const params_2[] = { &num_ports_2, &backend_0, &backend_1, NULL };
 
 static enum backend backend_of(const struct umdev_mdev *mdev, unsigned port)
@@ -203,7 +197,8 @@ static const struct umdev_type types[] = {
 		.device_api = "vfio-pci",
 		.class_name = "serial",
 		.params = params_1,
-		.pool = { { .cost = 1 } },
+		.pool = { { .cost = 1, .scale = 1 } },
+		.max_aggregation = MTTY_MAX_PORTS,
 		.label = true,
 	},
 	{
