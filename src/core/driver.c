@@ -125,9 +125,15 @@ static int check_costs(const struct umdev_parent_driver *driver, const struct um
 
 static int check_type(const struct umdev_parent_driver *driver, const struct umdev_type *type)
 {
-	static const char *const own[] = { "label",     "aggregation",
-					   "aggregate", "peer_to_peer_resource_uuid",
-					   "class",     NULL };
+	static const char *const own[] = { "label",
+					   "uid",
+					   "gid",
+					   "mode",
+					   "aggregation",
+					   "aggregate",
+					   "peer_to_peer_resource_uuid",
+					   "class",
+					   NULL };
 	char where[sizeof(((struct core_type *)0)->name)];
 	int error;
 

@@ -87,7 +87,7 @@ FILES: dict[str, tuple[set[str], dict[str, str]]] = {
     "serial": (set(), {"value": "\n", "type": "string\n", "default": "\n", "writable": "create\n"}),
     "tag": (set(), {"type": "uuid\n", "value": "00000000-0000-0000-0000-000000000000\n",
                     "writable": "idle\n"}),
-    "mode": ({"choices"}, {"type": "enum\n", "choices": "slow fast\n", "value": "slow\n",
+    "pace": ({"choices"}, {"type": "enum\n", "choices": "slow fast\n", "value": "slow\n",
                            "default": "slow\n"}),
     "port": (set(), {"type": "mac\n", "writable": "idle\n"}),
     "letter": (NUMERIC, {"type": "u32\n", "value": f"{ord('d')}\n", "writable": "never\n",
@@ -146,7 +146,7 @@ def value_is_canonical_text_and_a_line_end() -> None:
         one.create()
         for name, text, canonical in (
                 ("memory", "8K", "8192"), ("memory", "0x4000\n", "16384"), ("flag", "on", "yes"),
-                ("flag", "0\n", "no"), ("mode", "fast\n", "fast"), ("number", "0x14", "20"),
+                ("flag", "0\n", "no"), ("pace", "fast\n", "fast"), ("number", "0x14", "20"),
                 ("tag", "A0000000-0000-4000-8000-00000000000B",
                  "a0000000-0000-4000-8000-00000000000b"),
                 ("port", "52:54:00:AB:cd:01\n", "52:54:00:ab:cd:01"), ("label", "a b", "a b")):
@@ -237,14 +237,14 @@ def writable_fresh() -> None:
 def writable_idle() -> None:
     with lab() as one:
         one.create()
-        t.equal(one.set("mode", "fast"), "ok", "before")
+        t.equal(one.set("pace", "fast"), "ok", "before")
         with one.client():
-            _refused(one, "mode", "slow", "EBUSY", "while used")
-        t.equal(one.set("mode", "slow"), "ok", "between uses")
+            _refused(one, "pace", "slow", "EBUSY", "while used")
+        t.equal(one.set("pace", "slow"), "ok", "between uses")
         one.d.umdev("commit", UUID)
-        _refused(one, "mode", "fast", "EBUSY", "while started")
+        _refused(one, "pace", "fast", "EBUSY", "while started")
         one.d.umdev("release", UUID)
-        t.equal(one.set("mode", "fast"), "ok", "afterwards")
+        t.equal(one.set("pace", "fast"), "ok", "afterwards")
 
 
 @t.case
@@ -266,11 +266,11 @@ def writable_live() -> None:
 def write_to_a_device_that_is_gone() -> None:
     with lab() as one:
         one.create()
-        fd = os.open(one.param("mode") / "value", os.O_WRONLY)
+        fd = os.open(one.param("pace") / "value", os.O_WRONLY)
         t.equal(write_result(one.device() / "remove", "1"), "1", "remove")
         t.equal(result(lambda: os.write(fd, b"nonsense")), "ENODEV", "before its form is judged")
         os.close(fd)
-        t.equal(open_result(one.device() / "vendor/mode/value", os.O_WRONLY), "ENOENT", "its path")
+        t.equal(open_result(one.device() / "vendor/pace/value", os.O_WRONLY), "ENOENT", "its path")
 
 
 @t.case
@@ -283,7 +283,7 @@ def write_to_a_device_that_is_being_removed() -> None:
             writer = threading.Thread(target=write_result, args=(one.device() / "remove", "1"))
             writer.start()
             t.wait_for(lambda: not one.device().exists(), 5, "the removal")
-            for name in ("mdev/label", "vendor/mode"):
+            for name in ("mdev/label", "vendor/pace"):
                 t.equal(write_result(Path(device) / name / "value", "x"), "ENODEV", name)
             t.equal(write_result(Path(device) / GROUP, G1), "ENODEV", GROUP)
             c.close()
@@ -295,7 +295,7 @@ def write_of_a_wrong_form_comes_before_the_state() -> None:
     with lab() as one:
         one.create()
         with one.client():
-            for name, text in (("mode", "f\x01"), ("tag", "x"), ("port", "5"), ("flag", "maybe"),
+            for name, text in (("pace", "f\x01"), ("tag", "x"), ("port", "5"), ("flag", "maybe"),
                                ("number", " 10"), ("number", "10\n\n"), ("number", ""),
                                ("memory", "4K "), ("memory", "-4096"), ("label", "a,b")):
                 _refused(one, name, text, "EINVAL" if text else "ok", f"{text!r}")
@@ -305,9 +305,9 @@ def write_of_a_wrong_form_comes_before_the_state() -> None:
 @t.case
 def write_of_the_value_that_it_has_is_no_change_in_any_state() -> None:
     with lab() as one:
-        one.create(settings="number=15,flag=yes,mode=fast,memory=8K,aggregation=2")
+        one.create(settings="number=15,flag=yes,pace=fast,memory=8K,aggregation=2")
         with one.client():
-            for name, text in (("number", "0xf"), ("flag", "1"), ("mode", "fast\n"),
+            for name, text in (("number", "0xf"), ("flag", "1"), ("pace", "fast\n"),
                                ("memory", "8192"), ("aggregation", "2")):
                 t.equal(one.set(name, text), "ok", f"{name}={text} while used")
 
@@ -317,7 +317,7 @@ def write_in_the_wrong_state_comes_before_the_range() -> None:
     with lab() as one:
         one.create(settings="number=15")
         with one.client():
-            for name, text in (("mode", "none"), ("aggregation", "100"), ("number", "1"),
+            for name, text in (("pace", "none"), ("aggregation", "100"), ("number", "1"),
                                (GROUP, G1)):
                 _refused(one, name, text, "EBUSY", "while used")
 
@@ -328,7 +328,7 @@ def write_outside_of_min_max_step_and_choices() -> None:
         one.create()
         for name, text in (("number", "9"), ("number", "105"), ("number", "11"),
                            ("memory", "4095"), ("memory", "1052672"), ("memory", "5000"),
-                           ("mode", "faster"), ("aggregation", "0"), ("aggregation", "9")):
+                           ("pace", "faster"), ("aggregation", "0"), ("aggregation", "9")):
             _refused(one, name, text, "ERANGE", "")
 
 
@@ -368,7 +368,7 @@ def write_that_is_done_is_told_and_one_that_is_not_is_not() -> None:
         events = v.stream("Monitor")
         next(events)
         one.create()
-        for name, text in (("mode", "none"), ("mode", "slow"), ("mode", "fast"), ("key", "x")):
+        for name, text in (("pace", "none"), ("pace", "slow"), ("pace", "fast"), ("key", "x")):
             one.set(name, text)
         one.d.umdev("remove", UUID)
         told = []
@@ -379,7 +379,7 @@ def write_that_is_done_is_told_and_one_that_is_not_is_not() -> None:
                              [e for u in event["uevents"] for e in u["env"] if "PARAM" in e]))
             if event["what"] == "removed":
                 break
-        t.equal(told, [("mode=fast", ["MDEV_PARAM=mode"]), ("key", ["MDEV_PARAM=key"])], "events")
+        t.equal(told, [("pace=fast", ["MDEV_PARAM=pace"]), ("key", ["MDEV_PARAM=key"])], "events")
 
 
 # ---- private values ----
@@ -424,6 +424,8 @@ def mac_addr_is_private_unless_the_driver_says_else() -> None:
 
 # ---- classes ----
 
+COMMON = {"class", "label", "uid", "gid", "mode"}  # of every type of the driver `test`
+
 CLASSES: dict[str, dict[str, tuple[str, str | None]]] = {
     # class: name: type, unit
     "block": {"capacity": ("size", "bytes"), "blk_size": ("u32", "bytes"),
@@ -446,7 +448,7 @@ def _add_class(name: str) -> None:
             one.create(kind=kind)
             t.equal((one.type(kind) / "class").read_text(), f"{name}\n", "class of the type")
             t.equal((one.device() / "mdev/class").read_text(), f"{name}\n", "class of the device")
-            found = set(os.listdir(one.device() / "mdev")) - {"class", "label", "aggregation"}
+            found = set(os.listdir(one.device() / "mdev")) - COMMON - {"aggregation"}
             t.equal(found, set(CLASSES[name]), "parameters in mdev/")
             for param, (kind_of, unit) in CLASSES[name].items():
                 t.equal(one.get(param, file="type"), f"{kind_of}\n", f"type of {param}")
@@ -467,7 +469,7 @@ def class_misc_has_its_own_in_vendor() -> None:
     with lab() as one:
         one.create()
         t.equal((one.device() / "mdev/class").read_text(), "misc\n", "class")
-        t.equal(set(os.listdir(one.device() / "mdev")), {"class", "label", "aggregation", GROUP},
+        t.equal(set(os.listdir(one.device() / "mdev")), COMMON | {"aggregation", GROUP},
                 "mdev/")
         t.check({"number", "flag", "memory"} <= set(os.listdir(one.device() / "vendor")), "vendor/")
 
@@ -557,15 +559,15 @@ def create_takes_parameters_all_or_nothing_and_tells_once() -> None:
         events = v.stream("Monitor")
         next(events)
         before = one.type().joinpath("available_instances").read_text()
-        for settings, error in (("number=10,mode=none", "ERANGE"), ("memory=1M,aggregation=8", "ENOSPC"),
-                                ("letter=1", "EACCES"), ("mode", "EINVAL"), ("mode=slow,", "EINVAL"),
-                                ("mode=slow,mode=slow", "EINVAL"), ("=1", "EINVAL"),
-                                ("aggregate=2,aggregation=2", "EINVAL"), ("mdoe=slow", "EINVAL"),
-                                ("mode=slow\n,flag=1", "EINVAL"), ("label=" + "x" * 4096, "EINVAL")):
+        for settings, error in (("number=10,pace=none", "ERANGE"), ("memory=1M,aggregation=8", "ENOSPC"),
+                                ("letter=1", "EACCES"), ("pace", "EINVAL"), ("pace=slow,", "EINVAL"),
+                                ("pace=slow,pace=slow", "EINVAL"), ("=1", "EINVAL"),
+                                ("aggregate=2,aggregation=2", "EINVAL"), ("paec=slow", "EINVAL"),
+                                ("pace=slow\n,flag=1", "EINVAL"), ("label=" + "x" * 4096, "EINVAL")):
             t.equal(write_result(one.type() / "create", f"{UUID},{settings}"), error, settings[:40])
         t.equal(one.type().joinpath("available_instances").read_text(), before, "units")
         t.equal(os.listdir(one.d.sys / "bus/mdev/devices"), [], "devices")
-        one.create(settings="number=15,flag=yes,memory=8K,mode=fast,serial=S,aggregate=2,label=a b")
+        one.create(settings="number=15,flag=yes,memory=8K,pace=fast,serial=S,aggregate=2,label=a b")
         told = [next(events)["event"]["what"] for _ in range(3)]
         t.equal(told, ["added", "bound", "state"], "events")
 
@@ -573,7 +575,7 @@ def create_takes_parameters_all_or_nothing_and_tells_once() -> None:
 @t.case
 def create_without_parameters_is_a_kernels() -> None:
     with lab("params=off") as one:
-        for text, wanted in ((f"{UUID},aggregate=2", "EINVAL"), (f"{UUID},mode=fast", "EINVAL"),
+        for text, wanted in ((f"{UUID},aggregate=2", "EINVAL"), (f"{UUID},pace=fast", "EINVAL"),
                              (UUID + ",", "37"), (OTHER, "36")):
             t.equal(write_result(one.type() / "create", text), wanted, text)
         t.check(not (one.device() / "mdev").exists(), "parameters")
@@ -598,7 +600,7 @@ def group_value_is_a_uuid_of_its_own_at_first() -> None:
         texts = [(one.device(u) / GROUP).read_text() for u in (UUID, OTHER)]
         t.equal([len(x) for x in texts], [37, 37], "lengths")
         t.check(texts[0] != texts[1] and group_of(one) != group_of(one, OTHER), "apart")
-        t.equal(mode(one.device() / GROUP), 0o644, "mode")
+        t.equal(mode(one.device() / GROUP), 0o644, "its mode")
         t.equal((one.param(GROUP) / "value").read_text(), texts[0], "as a parameter")
         one.create(THIRD, kind="test-regs")
         t.check(not (one.device(THIRD) / GROUP).exists(), "of a type without peers")

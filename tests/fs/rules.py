@@ -229,7 +229,7 @@ def a_uuid_is_unique_in_the_whole_tree() -> None:
 def what_is_refused_at_create_leaves_nothing() -> None:
     wanted = {"nosuch=1": "EINVAL", "label": "EINVAL", "label=a,label=b": "EINVAL", "": "EINVAL",
               "=x": "EINVAL", "backend=nosuch": "ERANGE", "num_ports=1": "EACCES",
-              "aggregate=2": "EINVAL", "label=a\nb": "EINVAL", "label=" + "x" * 300: "EINVAL",
+              "aggregate=3": "ERANGE", "label=a\nb": "EINVAL", "label=" + "x" * 300: "EINVAL",
               "label=" + "x" * 4100: "EINVAL"}
     with card() as d:
         for settings, error in wanted.items():

@@ -95,6 +95,8 @@ static void parameters_of_drivers_are_judged(void **state)
 	tables_init(&t);
 	t.param = (struct umdev_param){ .name = "Sectors" };
 	refuse(&t, "no parameter name");
+	t.param = (struct umdev_param){ .name = "mode" };
+	refuse(&t, "the core's");
 	t.param = (struct umdev_param){ .name = "label", .type = UMDEV_STRING };
 	refuse(&t, "the core's");
 	t.param.pool = "rabbits";

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include "test_parent.h"
 
-static const char *const modes[] = { "slow", "fast", NULL };
+static const char *const paces[] = { "slow", "fast", NULL };
 
 static const struct umdev_param number = {
 	.name = "number",
@@ -51,10 +51,10 @@ static const struct umdev_param tag = {
 	.def = "00000000-0000-0000-0000-000000000000",
 	.writable = UMDEV_W_IDLE,
 };
-static const struct umdev_param mode = {
-	.name = "mode",
+static const struct umdev_param pace = {
+	.name = "pace",
 	.description = "one of two words",
-	.choices = modes,
+	.choices = paces,
 	.type = UMDEV_ENUM,
 	.writable = UMDEV_W_IDLE,
 };
@@ -78,7 +78,7 @@ static const struct umdev_param key = {
 	.secret = true,
 };
 const struct umdev_param *const test_kinds_params[] = { &number, &flag, &memory, &serial, &tag,
-							&mode,   &port, &letter, &key,    NULL };
+							&pace,   &port, &letter, &key,    NULL };
 
 static const struct umdev_param backend_to_set = {
 	.name = "backend",
@@ -104,7 +104,7 @@ STANDARD(mtu, .id = UMDEV_PARAM_MTU, .writable = UMDEV_W_IDLE, .def = "1500", .m
 	 .max = 65535);
 STANDARD(max_vqp, .id = UMDEV_PARAM_MAX_VQP, .writable = UMDEV_W_IDLE, .def = "1", .min = 1);
 STANDARD(num_ports, .id = UMDEV_PARAM_NUM_PORTS, .def = "1");
-STANDARD(backend, .id = UMDEV_PARAM_BACKEND, .writable = UMDEV_W_IDLE, .choices = modes);
+STANDARD(backend, .id = UMDEV_PARAM_BACKEND, .writable = UMDEV_W_IDLE, .choices = paces);
 STANDARD(xres, .id = UMDEV_PARAM_XRES, .writable = UMDEV_W_IDLE, .def = "1024");
 STANDARD(yres, .id = UMDEV_PARAM_YRES, .writable = UMDEV_W_IDLE, .def = "768");
 STANDARD(vram, .id = UMDEV_PARAM_VRAM, .writable = UMDEV_W_IDLE, .def = "16M");
