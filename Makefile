@@ -32,6 +32,8 @@ check: all
 	@tools/get-clients
 	@tools/get-guest
 	@tools/get-guest bookworm
+	@tools/get-guest bookworm drm
+	@tools/get-guest trixie drm
 	@tools/get-guest trixie
 	@tools/run-tests unit fuzz talk fs fault survive vm
 

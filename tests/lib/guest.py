@@ -78,19 +78,33 @@ def linked_with(*programs: Path) -> dict[str, bytes]:
     return found
 
 
+def place_of(release: str, drm: bool) -> Path:
+    """Where tools/get-guest leaves a kernel."""
+    other = release and release != platform.freedesktop_os_release().get("VERSION_CODENAME")
+    return t.CACHE / ("guest" + (f"-{release}" if other else "") + ("-drm" if drm else ""))
+
+
+def modules(release: str) -> dict[str, bytes]:
+    """Of the kernel with graphics: what drives a bochs display."""
+    return {f"lib/drm/{m.name}": m.read_bytes() for m in place_of(release, True).glob("*.ko")}
+
+
 class Guest(Qemu):
     """Boots at once; wait_boot() returns when the shell answers. `ram`: arguments that give it
-    memory. `release`: a Debian other than this one, for its kernel."""
+    memory. `release`: a Debian other than this one, for its kernel. `drm`: the kernel that has
+    graphics, with its modules in /lib/drm, to be loaded in the order of their names."""
 
     def __init__(self, devices: list[str], directory: Path, *more: str, name: str = "guest",
-                 machine: str = "q35", ram: list[str] | None = None, release: str = "") -> None:
-        other = release and release != platform.freedesktop_os_release().get("VERSION_CODENAME")
-        kernel = t.CACHE / (f"guest-{release}" if other else "guest") / "kernel"
+                 machine: str = "q35", ram: list[str] | None = None, release: str = "",
+                 drm: bool = False) -> None:
+        place = place_of(release, drm)
+        kernel = place / "kernel"
         if not kernel.exists():
-            t.skip(f"no kernel for the guest here: run tools/get-guest {release}")
+            t.skip("no kernel for the guest here: run tools/get-guest "
+                   f"{release} {'drm' if drm else ''}")
         ramdisk = directory / "initramfs"
         if not ramdisk.exists():
-            ramdisk.write_bytes(initramfs())
+            ramdisk.write_bytes(initramfs(libraries=modules(release) if drm else None))
         self.console = directory / f"{name}.console"
         shell = directory / f"{name}.shell"
         arguments = [
