@@ -346,6 +346,18 @@ int manager_init(struct manager *m)
 
 /* ---- stop ---- */
 
+/* What was killed is gone by now, but for what the kernel does not let go of. */
+static void gave_up(struct loop_timer *timer)
+{
+	struct manager *m = container_of(timer, struct manager, farewell);
+	struct worker *w, *next;
+
+	list_for_each_safe(w, next, &m->workers, node) {
+		log_error("group %u: " WORKER_STUCK_TEXT ": umdevd stops all the same", w->group);
+		worker_abandon(w);
+	}
+}
+
 static void waited_enough(struct loop_timer *timer)
 {
 	struct manager *m = container_of(timer, struct manager, farewell);
@@ -353,6 +365,7 @@ static void waited_enough(struct loop_timer *timer)
 
 	list_for_each_safe(w, next, &m->workers, node)
 		worker_kill(w, "umdevd stops");
+	loop_timer_arm(&m->loop, timer, NS_PER_S, gave_up);
 }
 
 void manager_stop(struct manager *m, int exit_code)

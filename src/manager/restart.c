@@ -98,7 +98,7 @@ struct entry {
 	char name[UUID_TEXT];
 	struct device_state state;
 	struct umdev_mdev *mdev; /* NULL: it could not be made */
-	bool served;             /* by the worker that it had */
+	struct worker *served;   /* by the worker that it had; NULL: it has none */
 };
 
 struct entries {
@@ -277,6 +277,10 @@ static void settle(struct entry *e)
 		lost_worker(e);
 	else if (!e->served)
 		core_param_done(e->mdev, EIO); /* if one was under way */
+	if (e->served && !worker_serves(e->served))
+		core_param_done(e->mdev, EIO);
+	if (e->served)
+		worker_adopt_explain(e->served, e->mdev);
 	if (e->state.removing)
 		go_on_removing(e);
 	else if (e->mdev->started)
@@ -308,20 +312,21 @@ static void sweep_devices(struct manager *m)
 		closedir(dir);
 }
 
-static bool is_adopted(const struct manager *m, const char *group)
+/* name: of its rendezvous socket, or its grave */
+static bool is_adopted(const struct manager *m, const char *name)
 {
 	const struct worker *w;
-	char name[16];
+	char *end;
+	unsigned long group = strtoul(name, &end, 10);
 
-	list_for_each(w, &m->workers, node) {
-		str_format(name, sizeof(name), "%u", w->group);
-		if (strcmp(name, group) == 0)
+	list_for_each(w, &m->workers, node)
+		if (end != name && w->group == group && (!*end || !strcmp(end, WORKER_GRAVE)))
 			return true;
-	}
 	return false;
 }
 
-/* Rendezvous sockets where nobody listens. A worker that is not adopted goes with its clients. */
+/* Rendezvous sockets where nobody listens, and graves. A worker that is not adopted goes with its
+ * clients. */
 static void sweep_workers(struct manager *m)
 {
 	_cleanup_free_ char *path = config_run_path(&m->config, "worker");

@@ -56,9 +56,10 @@ static json_t *owner(const struct umdev_mdev *mdev)
 
 static json_t *worker_json(const struct worker_record *w)
 {
-	return json_pack("{s:I, s:I, s:I, s:I, s:b}", "group", (json_int_t)w->group, "pid",
-			 (json_int_t)w->pid, "start", (json_int_t)w->start, "member",
-			 (json_int_t)w->member, "stopping", (int)w->stopping);
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:b}", "messages", (json_int_t)w->messages,
+			 "group", (json_int_t)w->group, "pid", (json_int_t)w->pid, "start",
+			 (json_int_t)w->start, "member", (json_int_t)w->member, "stopping",
+			 (int)w->stopping);
 }
 
 static json_t *describe(const struct umdev_mdev *mdev, const struct worker_record *worker)
@@ -183,6 +184,7 @@ static void decode_service(const json_t *json, struct device_state *s, bool *bad
 		};
 	if (w)
 		s->worker = (struct worker_record){
+			.messages = (uint32_t)number(w, "messages", UINT32_MAX, bad),
 			.group = (uint32_t)number(w, "group", UINT32_MAX - 1, bad),
 			.pid = (pid_t)number(w, "pid", INT_MAX, bad),
 			.start = number(w, "start", INT64_MAX, bad),

@@ -8,7 +8,8 @@
  *       "opened": true, "started": true, "removing": true,
  *       "failed": "why",
  *       "owner": { "pid": 4711, "uid": 0, "start": 123456 },
- *       "worker": { "group": 12, "pid": 4712, "start": 123457, "member": 0, "stopping": false } }
+ *       "worker": { "messages": 1, "group": 12, "pid": 4712, "start": 123457, "member": 0,
+ *                   "stopping": false } }
  *
  * bound, pending, lease (the process that it goes with), opened, started, removing, failed, owner
  * (of a connection) and worker only where they apply; unknown members are ignored. Text <-> struct
@@ -27,11 +28,12 @@
 
 /* Where the process is that serves a device. */
 struct worker_record {
-	uint32_t group;  /* names its rendezvous socket */
-	pid_t pid;       /* of the keeper */
-	uint64_t start;  /* its process_start() */
-	unsigned member; /* number of the device there, below MW_MAX_MEMBERS */
-	bool stopping;   /* it was told to stop */
+	uint32_t messages; /* MW_VERSION of the umdevd that started it */
+	uint32_t group;    /* names its rendezvous socket */
+	pid_t pid;         /* of the keeper */
+	uint64_t start;    /* its process_start() */
+	unsigned member;   /* number of the device there, below MW_MAX_MEMBERS */
+	bool stopping;     /* it was told to stop */
 };
 
 struct device_state {

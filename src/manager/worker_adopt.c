@@ -9,10 +9,13 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 #include <umdev/cleanup.h>
 #include "base/err.h"
+#include "base/log.h"
 #include "base/sock.h"
+#include "base/str.h"
 #include "core/core.h"
 #include "core/group.h"
 #include "manager/listener.h"
@@ -47,6 +50,56 @@ static struct worker *find(struct manager *m, const struct worker_record *r)
 	return NULL;
 }
 
+static struct worker *new_adopted(struct manager *m, const struct worker_record *record)
+{
+	struct worker *w = worker_new(m, record->group);
+
+	if (!w)
+		return NULL;
+	w->adopted = true;
+	w->messages = record->messages;
+	w->pid = record->pid;
+	w->start = record->start;
+	worker_grave_find(w);
+	/* It may know more of them than there are now. */
+	w->n_members = MW_MAX_MEMBERS;
+	for (unsigned i = 0; i < w->n_members; i++)
+		w->members[i].owes_closed = true;
+	return w;
+}
+
+/* It is gone. NULL: so is all that it had under way. */
+static struct worker *adopt_grave(struct manager *m, const struct worker_record *record)
+{
+	struct worker *w = new_adopted(m, record);
+
+	if (!w || worker_grave_is_quiet(w)) {
+		if (w)
+			worker_grave_remove(w);
+		free(w);
+		return NULL;
+	}
+	log_warning("group %u: its worker ended while no umdevd ran; waiting for the end of its "
+		    "requests",
+		    w->group);
+	w->state = MW_DEAD;
+	w->clean = true;
+	list_append(&m->workers, &w->node);
+	worker_grave_wait(w);
+	return w;
+}
+
+/* Its clients do not notice. */
+static void refuse(struct worker *w)
+{
+	loop_timer_cancel(&w->deadline);
+	w->state = MW_STOPPING;
+	w->stuck = true;
+	log_warning("group %u: its worker %d speaks version %u of the messages, this umdevd %d: it "
+		    "serves its clients on, and nothing else",
+		    w->group, (int)w->pid, w->messages, MW_VERSION);
+}
+
 struct worker *worker_adopt(struct manager *m, const struct worker_record *record)
 {
 	struct worker *w = find(m, record);
@@ -58,22 +111,33 @@ struct worker *worker_adopt(struct manager *m, const struct worker_record *recor
 	if (sock_peer_is_dead(&process)) {
 		if (process.pidfd >= 0)
 			close(process.pidfd); /* of one that nobody has reaped */
-		return NULL;
+		return adopt_grave(m, record);
 	}
-	w = worker_new(m, record->group);
-	if (w)
-		w->adopted = true;
+	w = new_adopted(m, record);
 	if (!w || worker_watch(w, record->pid, process.pidfd) < 0) {
 		close(process.pidfd);
+		if (w)
+			close(w->grave_fd);
 		free(w);
 		return NULL;
 	}
-	/* It may know more of them than there are now. */
-	w->n_members = MW_MAX_MEMBERS;
-	for (unsigned i = 0; i < w->n_members; i++)
-		w->members[i].owes_closed = true;
-	loop_timer_arm(&m->loop, &w->pong_deadline, 1, meet);
+	if (worker_is_foreign(w))
+		refuse(w);
+	else
+		loop_timer_arm(&m->loop, &w->pong_deadline, 1, meet);
 	return w;
+}
+
+void worker_adopt_explain(const struct worker *w, struct umdev_mdev *mdev)
+{
+	_cleanup_free_ char *text = NULL;
+
+	if (!worker_is_foreign(w))
+		return;
+	text = str_printf("its worker speaks version %u of the messages, this umdevd %d: its "
+			  "client is served on; it can be removed by force only",
+			  w->messages, MW_VERSION);
+	core_faulty(mdev, text ? text : strerror(ENOMEM));
 }
 
 /* Members of one worker are of one group, each in its own place. */
@@ -101,7 +165,7 @@ int worker_adopt_member(struct worker *w, const struct worker_record *record,
 	member->has_resources = true;
 	member->connected = connected;
 	member->owes_closed = !connected;
-	member->param_under_way = mdev->param_value;
+	member->param_under_way = mdev->param_value && worker_serves(w);
 	w->n_connected += connected;
 	w->stop_wanted |= record->stopping;
 	l->worker = w;
@@ -116,6 +180,7 @@ bool worker_describe(const struct umdev_mdev *mdev, struct worker_record *ret)
 	if (!w)
 		return false;
 	*ret = (struct worker_record){
+		.messages = w->messages,
 		.group = w->group,
 		.pid = w->pid,
 		.start = w->start,

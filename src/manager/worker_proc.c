@@ -65,17 +65,16 @@ static void describe_exit(const struct worker *w, const siginfo_t *info, char *b
 			   strsignal(info->si_status));
 }
 
-/* The process is gone: give mdev back. clean: it was asked to go. told: it said itself why it would
- * exit, else text does. mdev may be freed here. */
-static void release_member(struct worker *w, struct worker_member *member, bool clean, bool told,
-			   const char *text)
+/* Nothing of w is left: give mdev back, which may be freed here. */
+static void release_member(struct worker *w, struct worker_member *member)
 {
 	struct umdev_mdev *mdev = member->mdev;
-	_cleanup_free_ char *last_words = told && mdev->fail_text ? strdup(mdev->fail_text) : NULL;
+	_cleanup_free_ char *last_words = w->told && mdev->fail_text ? strdup(mdev->fail_text)
+								     : NULL;
 	struct listener *l = mdev->manager;
 	/* Of one that we started and that was never ready: nobody can be served. */
 	bool concerned = member->connected || (!w->pong_ns && !w->adopted) ||
-			 (!clean && mdev_wants_worker(mdev));
+			 (!w->clean && mdev_wants_worker(mdev));
 
 	loop_timer_cancel(&member->param_deadline);
 	loop_timer_cancel(&member->stop_deadline);
@@ -89,34 +88,55 @@ static void release_member(struct worker *w, struct worker_member *member, bool 
 		mdev_resources_end(mdev);
 	if (member->param_under_way)
 		core_param_done(mdev, EIO);
-	if (concerned && clean)
+	if (w->stuck)
+		core_faulty(mdev, "");
+	restart_save(w->manager, mdev); /* before another worker can have this group's number */
+	if (concerned && w->clean)
 		core_closed(mdev);
 	else if (concerned)
-		core_failed(mdev, last_words ? last_words : text);
+		core_failed(mdev, last_words ? last_words : w->end);
+}
+
+void worker_release(struct worker *w)
+{
+	struct manager *m = w->manager;
+	_cleanup_free_ char *path = worker_rendezvous_path(m, w->group);
+	bool clean = w->clean;
+
+	if (path)
+		unlink(path);
+	worker_grave_remove(w);
+	list_remove(&w->node);
+	for (unsigned i = 0; i < w->n_members; i++) {
+		if (w->members[i].mdev)
+			release_member(w, &w->members[i]);
+	}
+	free(w);
+	manager_worker_gone(m, clean);
 }
 
 static void forget_process(struct worker *w)
 {
-	_cleanup_free_ char *path = worker_rendezvous_path(w->manager, w->group);
-
-	if (path)
-		unlink(path);
+	w->state = MW_DEAD;
 	link_close(&w->link);
 	loop_defer_cancel(&w->idle);
 	loop_remove(&w->exit_source);
-	close(w->pidfd);
+	if (w->pidfd >= 0)
+		close(take_fd(&w->pidfd));
 	loop_timer_cancel(&w->deadline);
 	loop_timer_cancel(&w->pong_deadline);
-	list_remove(&w->node);
+}
+
+void worker_abandon(struct worker *w)
+{
+	forget_process(w);
+	worker_release(w);
 }
 
 static void reaped(struct loop_fd *source, uint32_t revents)
 {
 	struct worker *w = container_of(source, struct worker, exit_source);
-	struct manager *m = w->manager;
 	siginfo_t info = { 0 };
-	char text[256];
-	bool clean, told;
 
 	kill_group(w); /* a keeper that was killed leaves its worker behind */
 	if (!w->adopted &&
@@ -124,21 +144,19 @@ static void reaped(struct loop_fd *source, uint32_t revents)
 		return;
 	link_drain(&w->link); /* its last words */
 	/* One that nobody managed goes when its last client does. */
-	clean = w->state == MW_STOPPING || (w->adopted && !w->pong_ns && !w->why[0]);
-	told = !w->why[0] && info.si_code == CLD_EXITED && info.si_status == 1;
-	describe_exit(w, &info, text, sizeof(text));
-	if (!clean)
-		log_error("group %u: %s", w->group, text);
-	else if (w->adopted && !w->pong_ns)
+	w->clean = w->state == MW_STOPPING || (w->adopted && !w->pong_ns && !w->why[0]);
+	w->told = !w->why[0] && info.si_code == CLD_EXITED && info.si_status == 1;
+	describe_exit(w, &info, w->end, sizeof(w->end));
+	if (!w->clean)
+		log_error("group %u: %s", w->group, w->end);
+	else if (w->adopted && !w->pong_ns && !worker_is_foreign(w))
 		log_warning("group %u: its worker ended while no umdevd ran", w->group);
 	forget_process(w);
-	upgrade_worker_gone(w, clean);
-	for (unsigned i = 0; i < w->n_members; i++) {
-		if (w->members[i].mdev)
-			release_member(w, &w->members[i], clean, told, text);
-	}
-	free(w);
-	manager_worker_gone(m, clean);
+	upgrade_worker_gone(w, w->clean);
+	if (worker_grave_is_quiet(w))
+		worker_release(w);
+	else
+		worker_grave_wait(w);
 }
 
 void worker_kill(struct worker *w, const char *format, ...)
@@ -319,8 +337,11 @@ int worker_param_set(struct worker *w, struct umdev_mdev *mdev)
 {
 	struct worker_member *member = worker_member_of(w, mdev);
 
-	assert(member && worker_serves(w));
-	assert(!member->param_under_way); /* the core lets one change through at a time */
+	assert(member && !member->param_under_way); /* the core lets one through at a time */
+	if (!worker_serves(w))
+		return err_set(-EIO, "its worker %s",
+			       worker_is_foreign(w) ? "is of another version of umdev"
+						    : "is about to end");
 	member->param_under_way = true;
 	if (w->state == MW_READY)
 		send_param(member);
@@ -352,6 +373,8 @@ void worker_disconnect(struct worker *w, struct umdev_mdev *mdev, bool force)
 		member->forced |= force;
 		return;
 	}
+	if (worker_is_foreign(w) && force)
+		kill_group(w);
 	if (w->state != MW_READY || !member->connected)
 		return; /* on its way down: CLOSED comes without us */
 	if (!force) {
@@ -369,6 +392,8 @@ void worker_stop(struct worker *w)
 	uint8_t frame[MW_HEADER + 16];
 	int len;
 
+	if (worker_is_foreign(w) && w->state == MW_STOPPING)
+		kill_group(w);
 	if (w->state != MW_STARTING && w->state != MW_READY)
 		return;
 	if (w->adopted && w->state == MW_STARTING) {
@@ -511,6 +536,9 @@ struct worker *worker_new(struct manager *m, uint32_t group)
 		list_init(&w->members[i].changes);
 	}
 	w->state = MW_STARTING;
+	w->messages = MW_VERSION;
+	w->pidfd = w->grave_fd = -1;
+	w->grave_source = (struct loop_fd)LOOP_FD_INIT;
 	w->link = (struct worker_link){
 		.source = LOOP_FD_INIT,
 		.fd = -1,

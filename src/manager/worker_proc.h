@@ -10,11 +10,14 @@
  *
  *   worker_start -> MW_STARTING -> READY -> MW_READY -> worker_stop -> MW_STOPPING -> exit
  *                        any of them -> worker_kill (deadline, broken rule) -> MW_DEAD -> exit
- * The struct lives until the process was reaped; only then its devices may be served anew.
+ * The struct lives until the process was reaped and all that it had under way has ended
+ * (worker_grave.c); only then its devices may be served anew.
  *
  * A worker outlives a manager that is killed or replaced. Its successor adopts it: same states,
  * from MW_STARTING on, but it is met at its rendezvous socket, has its CONFIG, and says READY and
- * which members have no client. It is no child of ours: nobody tells us how it ended.
+ * which members have no client. It is no child of ours: nobody tells us how it ended. One that
+ * speaks another version of the messages is not spoken to: it serves its clients on, is shown as
+ * faulty, and is MW_STOPPING from the beginning, since it ends with the last of them.
  */
 #ifndef MANAGER_WORKER_PROC_H
 #define MANAGER_WORKER_PROC_H
@@ -55,11 +58,12 @@ struct worker { /* owned by manager->workers */
 	struct manager *manager;
 	uint32_t group; /* its number */
 	enum mw_state state;
-	pid_t pid;        /* also its process group */
-	uint64_t start;   /* process_start() of it */
-	bool adopted;     /* a manager before us started it */
-	bool stop_wanted; /* adopted: to be stopped when it is READY */
-	bool held;        /* HOLD: it was told to stay without a manager and without clients */
+	pid_t pid;         /* also its process group */
+	uint64_t start;    /* process_start() of it */
+	uint32_t messages; /* MW_VERSION of the umdevd that started it */
+	bool adopted;      /* a manager before us started it */
+	bool stop_wanted;  /* adopted: to be stopped when it is READY */
+	bool held;         /* HOLD: it was told to stay without a manager and without clients */
 	int pidfd;
 	struct loop_fd exit_source;
 	struct loop_timer deadline; /* of READY, of STOP, of the exit after a hang-up */
@@ -68,9 +72,16 @@ struct worker { /* owned by manager->workers */
 	struct loop_defer idle;
 	uint64_t pong_ns; /* last sign of life; 0: it was never ready */
 	uint32_t serial;
-	uint64_t rate_ns;        /* start of the second that said[] counts */
-	uint16_t said[16];       /* frames per type, from MW_READY_MSG on */
-	char why[256];           /* the reason we ended it for; "": we did not */
+	uint64_t rate_ns;  /* start of the second that said[] counts */
+	uint16_t said[16]; /* frames per type, from MW_READY_MSG on */
+	char why[256];     /* the reason we ended it for; "": we did not */
+	/* It ended. clean: as it was asked to; told: it said itself why; else `end` does. */
+	bool clean, told;
+	char end[256];
+	int grave_fd; /* owned; -1: none */
+	struct loop_fd grave_source;
+	struct loop_timer grave_deadline;
+	bool stuck;              /* its members are shown as faulty for that */
 	bool restart_wanted;     /* upgrade.c: its turn comes */
 	uint32_t restart_serial; /* of the RESTART that was sent and not answered; 0: none */
 	struct worker_link link;
@@ -108,11 +119,19 @@ void worker_kill(struct worker *w, const char *format, ...) __attribute__((forma
 /* The worker of that record, which a manager before us started; its members are added before the
  * loop runs. NULL: it is gone, or no memory. */
 struct worker *worker_adopt(struct manager *m, const struct worker_record *record);
+/* Why mdev, which w serves, is not as it should be. */
+void worker_adopt_explain(const struct worker *w, struct umdev_mdev *mdev);
 /* connected: its client was served. -EINVAL (text left): the record cannot be true. */
 int worker_adopt_member(struct worker *w, const struct worker_record *record,
 			struct umdev_mdev *mdev, bool connected);
 /* False: no worker has mdev as a member. */
 bool worker_describe(const struct umdev_mdev *mdev, struct worker_record *ret);
+
+/* May it be spoken to? */
+static inline bool worker_is_foreign(const struct worker *w)
+{
+	return w->messages != MW_VERSION;
+}
 
 /* Between the files of it: worker_spawn.c makes the process, worker_adopt.c finds one,
  * worker_proc.c owns its life, worker_resources.c gives and takes resources while it runs,
@@ -141,5 +160,18 @@ int worker_spawn_attr(posix_spawnattr_t *attr);
 /* From now on its end is noticed and cleans up. 0 / -errno */
 int worker_watch(struct worker *w, pid_t pid, int pidfd);
 char *worker_rendezvous_path(struct manager *m, uint32_t group);
+/* Process and grave are gone: the devices are given back. Frees w. */
+void worker_release(struct worker *w);
+/* The same without waiting for that; the end of this process is near. */
+void worker_abandon(struct worker *w);
+
+/* worker_grave.c */
+#define WORKER_GRAVE ".grave" /* behind the group, in $UMDEV_RUN/worker */
+#define WORKER_STUCK_TEXT "requests of its worker, which is dead, do not end"
+int worker_grave_make(struct worker *w);  /* write end for the worker, or -errno (text left) */
+void worker_grave_find(struct worker *w); /* that a manager before us made */
+bool worker_grave_is_quiet(const struct worker *w);
+void worker_grave_wait(struct worker *w); /* worker_release comes from the loop */
+void worker_grave_remove(struct worker *w);
 
 #endif

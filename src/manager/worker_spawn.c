@@ -81,23 +81,19 @@ int worker_spawn_attr(posix_spawnattr_t *attr)
 }
 
 /* Standard error stays ours; everything that is not named here is CLOEXEC. 0 / errno */
-static int set_actions(posix_spawn_file_actions_t *actions, int channel_fd, int rendezvous_fd,
-		       int state_fd)
+static int set_actions(posix_spawn_file_actions_t *actions, const int fds[MW_N_FDS])
 {
 	int r = posix_spawn_file_actions_addopen(actions, 0, "/dev/null", O_RDWR, 0);
 
 	if (r == 0)
 		r = posix_spawn_file_actions_adddup2(actions, 0, 1);
-	if (r == 0)
-		r = posix_spawn_file_actions_adddup2(actions, channel_fd, MW_FD_CHANNEL);
-	if (r == 0)
-		r = posix_spawn_file_actions_adddup2(actions, rendezvous_fd, MW_FD_RENDEZVOUS);
-	if (r == 0)
-		r = posix_spawn_file_actions_adddup2(actions, state_fd, MW_FD_STATE);
+	for (int i = 0; i < MW_N_FDS && r == 0; i++)
+		r = posix_spawn_file_actions_adddup2(actions, fds[i], MW_FD_CHANNEL + i);
 	return r;
 }
 
-static int run(const char *program, int channel_fd, int rendezvous_fd, int state_fd, pid_t *ret)
+/* fds: what becomes MW_FD_CHANNEL and those behind it. */
+static int run(const char *program, const int fds[MW_N_FDS], pid_t *ret)
 {
 	_cleanup_(actions_destroyp) posix_spawn_file_actions_t actions;
 	_cleanup_(spawnattr_destroyp) posix_spawnattr_t attr;
@@ -108,7 +104,7 @@ static int run(const char *program, int channel_fd, int rendezvous_fd, int state
 	posix_spawnattr_init(&attr);
 	r = worker_spawn_attr(&attr);
 	if (r == 0)
-		r = set_actions(&actions, channel_fd, rendezvous_fd, state_fd);
+		r = set_actions(&actions, fds);
 	if (r == 0)
 		r = posix_spawn(ret, program, &actions, &attr, argv, environ);
 	if (r != 0)
@@ -132,44 +128,66 @@ char *worker_rendezvous_path(struct manager *m, uint32_t group)
 	return config_run_path(&m->config, "worker/%u", group);
 }
 
-/* 0 / -errno (text left) */
-static int spawn(struct manager *m, uint32_t group, struct child *ret)
+/* Its descriptors from MW_FD_CHANNEL on, -1 where there is none yet. channel_fd is taken. */
+static int make_fds(struct worker *w, const char *path, int channel_fd, int fds[MW_N_FDS])
 {
-	_cleanup_free_ char *path = worker_rendezvous_path(m, group);
-	_cleanup_close_ int ours = -1, theirs = -1, rendezvous_fd = -1, state_fd = -1;
-	int pair[2], r;
-	pid_t pid;
+	int state_fd = memfd_create("umdev-state", MFD_CLOEXEC | MFD_ALLOW_SEALING), r;
 
-	if (!path)
-		return -ENOMEM;
-	r = sock_pair(pair);
+	fds[MW_FD_CHANNEL - MW_FD_CHANNEL] = lift(channel_fd);
+	fds[MW_FD_STATE - MW_FD_CHANNEL] = lift(state_fd < 0 ? -errno : state_fd);
+	r = lift(sock_listen(path, 0600));
+	fds[MW_FD_RENDEZVOUS - MW_FD_CHANNEL] = r;
+	if (r < 0)
+		return err_set(r, "cannot listen on %s: %s", path, strerror(-r));
+	fds[MW_FD_GRAVE - MW_FD_CHANNEL] = lift(worker_grave_make(w));
+	for (int i = 0; i < MW_N_FDS; i++)
+		if (fds[i] < 0)
+			return fds[i];
+	return 0;
+}
+
+static void close_fds(const int fds[MW_N_FDS])
+{
+	for (int i = 0; i < MW_N_FDS; i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
+}
+
+/* The process. 0 / -errno (text left): there is none */
+static int run_in_group(struct worker *w, const char *path, struct child *ret)
+{
+	int pair[2], fds[MW_N_FDS], r = sock_pair(pair);
+
 	if (r < 0)
 		return r;
-	ours = pair[0];
-	theirs = lift(pair[1]);
-	rendezvous_fd = lift(sock_listen(path, 0600));
-	if (rendezvous_fd < 0)
-		return err_set(rendezvous_fd, "cannot listen on %s: %s", path,
-			       strerror(-rendezvous_fd));
-	state_fd = memfd_create("umdev-state", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	state_fd = lift(state_fd < 0 ? -errno : state_fd);
-	if (theirs < 0 || state_fd < 0)
-		return theirs < 0 ? theirs : state_fd;
-	r = run(m->options.worker_path, theirs, rendezvous_fd, state_fd, &pid);
-	if (r < 0) {
-		unlink(path);
+	memset(fds, -1, sizeof(fds));
+	ret->channel_fd = pair[0];
+	r = make_fds(w, path, pair[1], fds);
+	if (r == 0)
+		r = run(w->manager->options.worker_path, fds, &ret->pid);
+	close_fds(fds);
+	if (r < 0)
 		return r;
-	}
-	*ret = (struct child){ .pid = pid, .pidfd = pidfd_open(pid, 0) };
+	ret->pidfd = pidfd_open(ret->pid, 0);
 	if (ret->pidfd < 0) {
 		r = -errno;
-		kill(-pid, SIGKILL);
-		waitpid(pid, NULL, 0); /* dies at once */
-		unlink(path);
-		return r;
+		kill(-ret->pid, SIGKILL);
+		waitpid(ret->pid, NULL, 0); /* dies at once */
 	}
-	ret->channel_fd = take_fd(&ours);
-	return 0;
+	return r;
+}
+
+/* 0 / -errno (text left) */
+static int spawn(struct worker *w, struct child *ret)
+{
+	_cleanup_free_ char *path = worker_rendezvous_path(w->manager, w->group);
+	int r = path ? run_in_group(w, path, ret) : -ENOMEM;
+
+	if (r < 0 && path)
+		unlink(path);
+	if (r < 0 && ret->channel_fd >= 0)
+		close(take_fd(&ret->channel_fd));
+	return r;
 }
 
 /* ---- CONFIG ---- */
@@ -262,6 +280,7 @@ static void worker_undo(struct worker *w)
 		if (w->members[i].has_resources)
 			mdev_resources_end(w->members[i].mdev);
 	}
+	worker_grave_remove(w);
 	free(w);
 }
 
@@ -323,7 +342,7 @@ int worker_start(struct manager *m, struct mdev_group *group)
 	/* Only what the group needs: one driver's code is not in another's process. */
 	r = drivers_name_files(m->options.drivers, needs_driver, w);
 	if (r == 0)
-		r = spawn(m, w->group, &child);
+		r = spawn(w, &child);
 	if (r == 0)
 		r = keep_child(w, &child);
 	else if (!worker_is_shortage(r))

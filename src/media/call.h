@@ -46,9 +46,10 @@ enum ring_use {
 	RING_OF_OTHER_THREAD, /* one other thread does, which also looks for ends without sleeping
 			       */
 };
-/* tombstone: write end of a pipe, registered with the ring (media.h); the caller closes its own.
- * -errno: no io_uring here. */
-int ring_new(struct media_ring **ret, int tombstone, enum ring_use use);
+/* held: descriptors that are registered with the ring (media.h: tombstone and grave), -1: none; the
+ * caller keeps its own. -errno: no io_uring here. */
+#define RING_HELD 2
+int ring_new(struct media_ring **ret, const int held[RING_HELD], enum ring_use use);
 void ring_free(struct media_ring *r); /* NULL: no-op; waits for what is in flight */
 int ring_fd(const struct media_ring *r);
 /* Prepares the step of a call; `user` comes back with its result. False: full, submit first. */

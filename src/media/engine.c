@@ -33,21 +33,23 @@ struct media_engine {
 };
 
 /* All of them register the write end of one pipe, and nothing else keeps it. */
-static int make_rings(struct media_engine *e, unsigned n_more)
+static int make_rings(struct media_engine *e, unsigned n_more, int grave_fd)
 {
 	_cleanup_close_ int tomb = -1, write_end = -1;
-	int fds[2], r;
+	int fds[2], held[RING_HELD], r;
 
 	if (pipe2(fds, O_CLOEXEC) < 0)
 		return -errno;
 	tomb = fds[0];
 	write_end = fds[1];
+	held[0] = write_end;
+	held[1] = grave_fd;
 	/* A keeper that goes on as another program needs it. */
 	if (fcntl(tomb, F_SETFD, 0) < 0)
 		return -errno;
-	r = ring_new(&e->ring, write_end, RING_OF_MAKER);
+	r = ring_new(&e->ring, held, RING_OF_MAKER);
 	while (r >= 0 && e->n_more < n_more) {
-		r = ring_new(&e->more[e->n_more], write_end, RING_OF_OTHER_THREAD);
+		r = ring_new(&e->more[e->n_more], held, RING_OF_OTHER_THREAD);
 		e->n_more += r >= 0;
 	}
 	if (r >= 0)
@@ -65,7 +67,7 @@ void media_engine_trim(struct media_engine *e, bool own, unsigned n_more)
 	e->ring = NULL;
 }
 
-int media_engine_new(struct media_engine **ret, unsigned n_more)
+int media_engine_new(struct media_engine **ret, unsigned n_more, int grave_fd)
 {
 	struct media_engine *e = calloc(1, sizeof(*e));
 	int r;
@@ -78,7 +80,7 @@ int media_engine_new(struct media_engine **ret, unsigned n_more)
 	list_init(&e->watchers);
 	list_init(&e->queue);
 	list_init(&e->ended);
-	r = make_rings(e, n_more);
+	r = make_rings(e, n_more, grave_fd);
 	if (r < 0) {
 		log_debug("no io_uring (%d): media are read and written synchronously", r);
 		media_engine_trim(e, false, 0);

@@ -48,8 +48,9 @@ struct media_fence {
 	}
 
 /* 0 or -ENOMEM. Makes its ring and n_more for others (I/O queues), all with one tombstone: before
- * the sandbox. */
-int media_engine_new(struct media_engine **ret, unsigned n_more);
+ * the sandbox. grave_fd: borrowed, a descriptor that they all hold as long as they have requests,
+ * and others too; -1: none. */
+int media_engine_new(struct media_engine **ret, unsigned n_more, int grave_fd);
 #define MEDIA_RINGS_MAX 9
 /* One of those for others, borrowed; NULL: no such ring, or no io_uring here. */
 struct media_ring *media_engine_ring(const struct media_engine *engine, unsigned index);

@@ -64,7 +64,7 @@ static int restrict_and_enable(struct io_uring *uring)
 	return 0;
 }
 
-int ring_new(struct media_ring **ret, int tombstone, enum ring_use use)
+int ring_new(struct media_ring **ret, const int held[RING_HELD], enum ring_use use)
 {
 	struct media_ring *ring = calloc(1, sizeof(*ring));
 	int r;
@@ -76,7 +76,7 @@ int ring_new(struct media_ring **ret, int tombstone, enum ring_use use)
 		free(ring);
 		return r;
 	}
-	r = io_uring_register_files(&ring->uring, &tombstone, 1);
+	r = io_uring_register_files(&ring->uring, held, RING_HELD);
 	if (r >= 0)
 		r = restrict_and_enable(&ring->uring);
 	if (r < 0) {

@@ -29,7 +29,14 @@
 #define MW_MAX_TYPES 64
 
 /* Descriptors of a freshly exec'd keeper. */
-enum { MW_FD_CHANNEL = 3, MW_FD_RENDEZVOUS = 4, MW_FD_STATE = 5 };
+enum {
+	MW_FD_CHANNEL = 3,
+	MW_FD_RENDEZVOUS,
+	MW_FD_STATE,
+	MW_FD_GRAVE, /* write end of a FIFO; every ring holds it, too (manager/worker_grave.c) */
+	MW_FD_END,
+};
+#define MW_N_FDS (MW_FD_END - MW_FD_CHANNEL)
 /* Its environment: files of the members' drivers that are not built in, ':' between them. */
 #define MW_DRIVER_FILES "UMDEV_DRIVER_FILES"
 

@@ -29,10 +29,17 @@ static bool is_memory(int fd)
 	return fcntl(fd, F_GET_SEALS) >= 0;
 }
 
+static bool is_fifo(int fd)
+{
+	struct stat st;
+
+	return !fstat(fd, &st) && S_ISFIFO(st.st_mode);
+}
+
 static bool has_descriptors(void)
 {
 	return is_stream_socket(MW_FD_CHANNEL) && is_stream_socket(MW_FD_RENDEZVOUS) &&
-	       is_memory(MW_FD_STATE);
+	       is_memory(MW_FD_STATE) && is_fifo(MW_FD_GRAVE);
 }
 
 /* Every member may hold as much as its client may make it hold, and none can take from another;
@@ -58,7 +65,7 @@ static int start(const char *program)
 	struct worker_shared *shared;
 	int error;
 
-	close_range(MW_FD_STATE + 1, ~0U, 0);
+	close_range(MW_FD_END, ~0U, 0);
 	error = worker_state_create(MW_FD_STATE, MW_FD_CHANNEL, &shared);
 	if (error) {
 		log_error("state memory: %s", strerror(-error));

@@ -14,7 +14,7 @@ int worker_media_init(struct worker *w)
 		return 0;
 	/* A new group does not know yet what it needs. */
 	n = w->half->config_len ? w->shared->queue_threads : QUEUE_THREADS_MAX;
-	error = media_engine_new(&w->engine, 1 + n);
+	error = media_engine_new(&w->engine, 1 + n, MW_FD_GRAVE);
 	return error ? error : queue_group_new(&w->queues, n);
 }
 

@@ -9,7 +9,7 @@ static bool has_ring(void)
 	struct media_engine *engine;
 	bool has;
 
-	if (media_engine_new(&engine, 0) < 0)
+	if (media_engine_new(&engine, 0, -1) < 0)
 		return false;
 	has = media_engine_has_ring(engine);
 	media_engine_free(engine);

@@ -64,6 +64,7 @@ void worker_sweep(struct worker *w)
 		add(&names, fd);
 	add(&names, MW_FD_RENDEZVOUS);
 	add(&names, MW_FD_STATE);
+	add(&names, MW_FD_GRAVE);
 	add(&names, w->loop.epoll_fd);
 	if (w->io_fd >= 0)
 		add(&names, w->io_fd);

@@ -2,8 +2,8 @@
 /*
  * umdev-worker: one process pair per group (docs/architecture.md, "Keeper and worker").
  *
- *   keeper  exec'd by umdevd with fd 3 channel, 4 rendezvous listener, 5 state memfd. Clones the
- *           worker with CLONE_FILES and waits. Never reads a byte of the channel or of a client.
+ *   keeper  exec'd by umdevd with fd 3 channel, 4 rendezvous listener, 5 state memfd, 6 grave.
+ * Clones the worker with CLONE_FILES and waits. Never reads a byte of the channel or of a client.
  *           Worker killed or hung: reaps it, notes its I/O account, clones again. Worker exited
  *           to be restarted: becomes the installed program first. Exited: exits with its status.
  *   worker  executes CONFIG, enters the sandbox, answers READY, serves. A successor finds all it

@@ -5,11 +5,14 @@ nobody else does."""
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from lib import t
-from lib.daemon import Daemon
+from lib.daemon import Daemon, parent_of
 from lib.slow_disk import SlowDisk
 from lib.test_blk import WRITE, Disk, children_of_keeper, kill_all
 
@@ -29,6 +32,11 @@ def slow(**env: str) -> Iterator[tuple[SlowDisk, Disk]]:
         finally:
             medium.go()
             disk.close()
+
+
+def error_of(d: Disk) -> str:
+    with d.daemon.varlink() as v:
+        return v.call("Show", name=d.uuid)["device"].get("error", "")
 
 
 def write_some(d: Disk) -> None:
@@ -103,19 +111,15 @@ def a_medium_that_hangs_stalls_its_device_only() -> None:
         t.wait_for(lambda: medium.under_way() == 16, 2, "the writes")
         kill_all(children_of_keeper(d)())
         began = time.monotonic()
-
-        def error(x: Disk) -> str:
-            with d.daemon.varlink() as v:
-                return v.call("Show", name=x.uuid)["device"].get("error", "")
-        while not error(d):
+        while not error_of(d):
             t.check(time.monotonic() - began < 10, "it was never shown as faulty")
             other.queue_any()
             other.ring()
             other.drain()
             d.get(0)  # registers are served
         t.check(time.monotonic() - began > 2.5, "it was given up at once")
-        t.check("do not end" in error(d), f"error: {error(d)}")
-        t.equal((d.daemon.state_of(d.uuid), error(other)), ("connected", ""), "state, other device")
+        t.check("do not end" in error_of(d), f"error: {error_of(d)}")
+        t.equal((d.daemon.state_of(d.uuid), error_of(other)), ("connected", ""), "state, other device")
         t.check(other.client.slowest < 1, f"the other waited {other.client.slowest} s")
         # Another death changes nothing: what the first left is still waited for.
         kill_all(children_of_keeper(d)())
@@ -124,10 +128,88 @@ def a_medium_that_hangs_stalls_its_device_only() -> None:
         t.equal((medium.under_way(), d.reap()), (16, 0), "requests under way, ends")
         medium.go()
         d.drain()
-        t.wait_for(lambda: not error(d), 2, "the device to be well again")
+        t.wait_for(lambda: not error_of(d), 2, "the device to be well again")
         d.check_all()
         other.check_all()
         other.close()
+
+
+def kill_keeper(d: Disk) -> None:
+    """And with it the worker: nobody of the group is left."""
+    keeper = parent_of(d.worker())
+    os.kill(keeper, signal.SIGKILL)
+    t.wait_for(lambda: not os.path.exists(f"/proc/{keeper}") or "Z" in
+               Path(f"/proc/{keeper}/stat").read_text().rpartition(")")[2][:3], 2, "its death")
+
+
+def is_still_taken(medium: SlowDisk, d: Disk, under_way: int) -> None:
+    """Nothing else gets the medium while what the dead asked of it is under way."""
+    t.equal(medium.under_way(), under_way, "requests under way")
+    t.equal(d.daemon.state_of(d.uuid), "connected", "state")
+    t.check(d.daemon.umdev("remove", d.uuid, ok=False).returncode != 0, "it was removed")
+
+
+@t.case
+def the_death_of_all_is_waited_for_by_umdevd() -> None:
+    with slow() as (medium, d):
+        medium.hold()
+        write_some(d)
+        t.wait_for(lambda: medium.under_way() == 16, 2, "the writes")
+        kill_keeper(d)
+        began = time.monotonic()
+        while not error_of(d):
+            is_still_taken(medium, d, 16)
+            t.check(time.monotonic() - began < 10, "it was never shown as faulty")
+            time.sleep(0.1)
+        t.check(time.monotonic() - began > 2.5, "it was given up at once")
+        is_still_taken(medium, d, 16)
+        medium.go()
+        t.wait_for(lambda: d.daemon.state_of(d.uuid) == "failed", 5, "the end of the wait")
+        t.equal(medium.under_way(), 0, "requests under way")
+        t.check("signal 9" in error_of(d), f"error: {error_of(d)}")
+        d.daemon.umdev("remove", d.uuid)
+        t.equal(list((d.daemon.run / "worker").iterdir()), [], "sockets and graves")
+        # The next owner of the volume.
+        with contextlib.closing(Disk(d.daemon, "named", SIZE)) as n:
+            write_some(n)
+            n.drain()
+            n.check_all()
+
+
+@t.case
+def the_death_of_all_and_of_umdevd_is_waited_for_by_the_next() -> None:
+    with slow() as (medium, d):
+        medium.hold()
+        write_some(d)
+        t.wait_for(lambda: medium.under_way() == 16, 2, "the writes")
+        d.daemon.kill()
+        for pid in d.daemon.workers():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        t.wait_for(lambda: not d.daemon.workers(), 2, "their death")
+        for _ in range(2):  # its own end changes nothing
+            d.daemon.start()
+            is_still_taken(medium, d, 16)
+            t.check("waiting for the end of its requests" in d.daemon.log(), "nothing was said")
+            d.daemon.kill()
+        d.daemon.start()
+        is_still_taken(medium, d, 16)
+        medium.go()
+        t.wait_for(lambda: d.daemon.state_of(d.uuid) == "idle", 5, "the end of the wait")
+        t.equal((medium.under_way(), error_of(d)), (0, ""), "requests under way, error")
+        t.equal(list((d.daemon.run / "worker").iterdir()), [], "sockets and graves")
+
+
+@t.case
+def umdevd_stops_all_the_same() -> None:
+    """^C, in the end, whatever hangs."""
+    with slow() as (medium, d):
+        medium.hold()
+        write_some(d)
+        t.wait_for(lambda: medium.under_way() == 16, 2, "the writes")
+        kill_keeper(d)
+        d.daemon.stop()
+        t.check("umdevd stops all the same" in d.daemon.log(), d.daemon.log()[-500:])
 
 
 t.main()

@@ -247,6 +247,45 @@ def a_device_whose_keeper_died_too_is_idle_and_fresh() -> None:
         t.check("its worker ended while no umdevd ran" in d.log(), "a line in the log")
 
 
+def as_of_another_version(d: Daemon, uuid: str) -> None:
+    """The next umdevd finds that the worker was started by one that speaks other messages."""
+    path = d.run / "state" / uuid
+    text = path.read_text()
+    t.check('"messages":1,' in text, f"no worker in {text}")
+    path.write_text(text.replace('"messages":1,', '"messages":77,'))
+
+
+@t.case
+def a_worker_of_another_version_serves_on_and_is_not_spoken_to() -> None:
+    with daemon() as d:
+        device, removed = d.create("t0", "test-regs"), d.create("t0", "test-regs")
+        gone = Client(d.socket(removed))
+        with Client(d.socket(device)) as c:
+            get(c, GAIN, 4)
+            keeper = parent_of(worker_of(d, device))
+            d.kill()
+            for uuid in (device, removed):
+                as_of_another_version(d, uuid)
+            d.start()
+            lines = [x for x in d.log().splitlines() if "speaks version 77" in x]
+            t.equal([len(lines), "this umdevd 1" in lines[0]], [2, True], f"lines: {lines}")
+            t.check("77" in error_of(d, device), f"error: {error_of(d, device)}")
+            t.equal(d.state_of(device), "connected", "state")
+            get(c, GAIN, 4)
+            p = d.umdev("param", "set", device, "gain=9", ok=False, timeout=5)
+            t.check(p.returncode != 0 and "another version" in p.stderr, p.stderr)
+            t.equal(param(d, device, "gain"), "1", "gain")
+            t.check(d.umdev("remove", device, ok=False).returncode != 0, "it was removed")
+            t.check(os.path.exists(f"/proc/{keeper}"), "the worker was ended")
+        t.wait_for(lambda: d.state_of(device) == "idle", 5, "the end of the old worker")
+        t.equal(error_of(d, device), "", "error afterwards")
+        with Client(d.socket(device)) as c:
+            get(c, GAIN, 4)
+        d.umdev("remove", "--force", removed)
+        t.equal(gone.socket.recv(1), b"", "what the client of a device hears that was removed")
+        gone.close()
+
+
 @t.case
 def a_client_that_left_meanwhile_is_gone() -> None:
     with daemon() as d:
@@ -379,8 +418,10 @@ def files_that_are_no_state_are_named_and_left_alone() -> None:
                         text.replace('"parameters":{', '"parameters":{"what":"1",'),
                         text.replace('"group":0', '"group":-1'),
                         text.replace('}}', '},"owner":{"pid":1,"uid":0,"start":1}}'),
-                        text.replace('}}', '},"worker":{"group":0,"pid":1,"start":1,"member":0}}'),
-                        text.replace('}}', '},"worker":{"group":0,"pid":9,"start":1,"member":32}}'),
+                        *(text.replace('}}', '},"worker":{%s}}' % worker) for worker in (
+                            '"messages":1,"group":0,"pid":1,"start":1,"member":0',
+                            '"messages":1,"group":0,"pid":9,"start":1,"member":32',
+                            '"group":0,"pid":9,"start":1,"member":0')),
                         " " * (1 << 20)):
             bad[next(names)] = content
         for name, content in bad.items():
@@ -396,8 +437,8 @@ def files_that_are_no_state_are_named_and_left_alone() -> None:
                  .replace('"parameters":{', '"pending":{"what":"1"},"parameters":{')}
         lost = next(names)
         twins[lost] = text.replace('}}', '},"opened":true,"owner":{"pid":1,"uid":0,"start":1},'
-                                   '"worker":{"group":0,"pid":%d,"start":1,"member":0}}'
-                                   % os.getpid())
+                                   '"worker":{"messages":1,"group":0,"pid":%d,"start":1,'
+                                   '"member":0}}' % os.getpid())
         for name, content in twins.items():
             (d.run / "state" / name).write_text(content)
         d.start()

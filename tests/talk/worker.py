@@ -135,7 +135,8 @@ class Group(Channel):
         self._log = self._dir.path / "log"
         actions: list[tuple[object, ...]] = [
             (os.POSIX_SPAWN_OPEN, 2, str(self._log), os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)]
-        for target, fd in ((3, theirs.fileno()), (4, listener.fileno()), (5, state)):
+        grave = os.pipe()
+        for target, fd in ((3, theirs.fileno()), (4, listener.fileno()), (5, state), (6, grave[1])):
             high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 20)
             actions.append((os.POSIX_SPAWN_DUP2, high, target))
         path = str(worker or program("umdev-worker"))
@@ -144,8 +145,8 @@ class Group(Channel):
             [os.environ.get("ASAN_OPTIONS", ""), "handle_segv=0", "handle_sigill=0"]).lstrip(":"))
         self.keeper = os.posix_spawn(path, [path], env, file_actions=actions,
                                      setpgroup=0)
-        for _, high, _ in actions[1:]:
-            os.close(high)
+        for fd in (*grave, *(high for _, high, _ in actions[1:])):
+            os.close(fd)
         theirs.close()
         listener.close()
         self.state = state

@@ -45,9 +45,12 @@ static void live(struct life *life, int fd, enum umdev_media_op op, unsigned n)
 	struct media_call call;
 	struct media_ring *ring;
 	struct iovec iov = { life->data, BYTES };
-	int fds[2];
+	int fds[2], held[RING_HELD] = { -1, -1 };
 
-	if (pipe(fds) < 0 || ring_new(&ring, fds[1], RING_OF_MAKER) < 0)
+	if (pipe(fds) < 0)
+		_exit(77);
+	held[0] = fds[1];
+	if (ring_new(&ring, held, RING_OF_MAKER) < 0)
 		_exit(77);
 	close(fds[1]);
 	life->tomb = fds[0];
@@ -149,7 +152,7 @@ static void an_engine_waits_for_the_hang_up(void **state)
 	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
 	fence.tomb = fds[0];
 	assert_int_equal(loop_init(&loop), 0);
-	assert_int_equal(media_engine_new(&engine, 0), 0);
+	assert_int_equal(media_engine_new(&engine, 0, -1), 0);
 	assert_int_equal(media_engine_start(engine, &loop, &fence), 0);
 	run_for(&loop, 50);
 	assert_false(media_engine_is_open(engine));
@@ -184,7 +187,7 @@ static void an_engine_waits_for_completions_and_not_for_the_hang_up(void **state
 	held = dup(life->ring_fd);
 	fence = (struct media_fence){ life->tomb, life->ring_fd };
 	assert_int_equal(loop_init(&loop), 0);
-	assert_int_equal(media_engine_new(&engine, 0), 0);
+	assert_int_equal(media_engine_new(&engine, 0, -1), 0);
 	assert_int_equal(media_engine_start(engine, &loop, &fence), 0);
 	assert_false(media_engine_is_open(engine));
 	assert_int_equal(fence.ring, life->ring_fd);
@@ -201,7 +204,7 @@ static void an_engine_waits_for_completions_and_not_for_the_hang_up(void **state
 	close(held);
 	held = dup(life->ring_fd);
 	fence = (struct media_fence){ life->tomb, life->ring_fd };
-	assert_int_equal(media_engine_new(&engine, 0), 0);
+	assert_int_equal(media_engine_new(&engine, 0, -1), 0);
 	assert_int_equal(media_engine_start(engine, &loop, &fence), 0);
 	assert_true(media_engine_is_open(engine));
 	media_engine_free(engine);
@@ -225,7 +228,7 @@ static void a_ring_that_never_counts_up_is_given_up(void **state)
 	live_and_die(life, fds[0], UMDEV_MEDIA_READ, 1);
 	fence = (struct media_fence){ life->tomb, life->ring_fd };
 	assert_int_equal(loop_init(&loop), 0);
-	assert_int_equal(media_engine_new(&engine, 0), 0);
+	assert_int_equal(media_engine_new(&engine, 0, -1), 0);
 	assert_int_equal(media_engine_start(engine, &loop, &fence), 0);
 	run_for(&loop, 500);
 	assert_false(media_engine_is_open(engine));
