@@ -247,7 +247,7 @@ void hook_end(struct umdev_queue *q);
 void runner_enter(struct queue_runner *r, struct queue_port *port);
 /* True: there was work, another round is due. arm: the runner wants to sleep. */
 bool round_make(struct queue_runner *r, bool arm);
-int control_start(struct queue_group *g);
+int runner_start_control(struct queue_group *g);
 void control_stop(struct queue_group *g);
 
 /* crash.c */

@@ -668,7 +668,7 @@ int queue_group_start(struct queue_group *g, struct loop *loop, struct media_eng
 		g->thread[i].runner.ring = media_engine_ring(engine, 1 + i);
 	threads_need(g, n_threads);
 	r = crash_watch();
-	return r < 0 ? r : control_start(g);
+	return r < 0 ? r : runner_start_control(g);
 }
 
 void queue_group_blame(struct queue_group *g, bool hung)

@@ -315,7 +315,7 @@ void runner_order(struct queue_runner *r, struct umdev_queue *q)
 	runner_kick(r);
 }
 
-int control_start(struct queue_group *g)
+int runner_start_control(struct queue_group *g)
 {
 	int r = 0;
 

@@ -51,6 +51,15 @@ static uint64_t address(struct buf_reader *in)
 	return (how & 0x3f) == 0x3f ? UINT64_MAX - 8 : at;
 }
 
+/* A register, or a word of the page that the guest has mapped. */
+static void ring(struct umdev_device *dev, unsigned word, uint32_t value)
+{
+	if (dev->doorbells.u64 == DISK_DOORBELLS_MAPPED && word < NVME_DOORBELL_WORDS)
+		dev->doorbell[word] = value;
+	else
+		rig_set(dev, NVME_DOORBELLS + 4 * word, value);
+}
+
 static void do_command(struct umdev_device *dev, struct buf_reader *in)
 {
 	unsigned sq = buf_get_u8(in) % QUEUES;
@@ -69,7 +78,7 @@ static void do_command(struct umdev_device *dev, struct buf_reader *in)
 	cmd.cdw12 = le32_set(buf_get_u16(in));
 	memcpy(rig_at(dev, SQ_AT(sq) + sizeof(cmd) * tail[sq]), &cmd, sizeof(cmd));
 	tail[sq] = (tail[sq] + 1) % ENTRIES;
-	rig_set(dev, NVME_DOORBELLS + 4 * nvme_tail_word(sq), tail[sq]);
+	ring(dev, nvme_tail_word(sq), tail[sq]);
 }
 
 /* Queues that work, so that not every input must find its way there first. */
@@ -83,7 +92,7 @@ static void do_create(struct umdev_device *dev, unsigned sq, unsigned cq)
 	for (unsigned i = 0; i < 2; i++) {
 		memcpy(rig_at(dev, SQ_AT(0) + sizeof(cmd) * tail[0]), &cmd, sizeof(cmd));
 		tail[0] = (tail[0] + 1) % ENTRIES;
-		rig_set(dev, NVME_DOORBELLS, tail[0]);
+		ring(dev, 0, tail[0]);
 		rig_settle(dev);
 		cmd.opcode = NVME_CREATE_SQ;
 		cmd.prp1 = le64_set(SQ_AT(sq));
@@ -126,7 +135,7 @@ static void do_op(struct umdev_device *dev, struct buf_reader *in)
 		break;
 	case OP_DOORBELL:
 		where = buf_get_u8(in);
-		rig_set(dev, NVME_DOORBELLS + 4 * where, buf_get_u8(in));
+		ring(dev, where, buf_get_u8(in));
 		break;
 	case OP_REGISTER:
 		where = buf_get_u8(in) % 16;
@@ -173,6 +182,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	memset(&dev, 0, sizeof(dev));
 	memset(tail, 0, sizeof(tail));
 	srand(1);
+	if (size && data[size - 1] & 1) /* the last byte serves for this, too */
+		dev.doorbells.u64 = DISK_DOORBELLS_MAPPED;
 	rig_init(&dev);
 	rig_enable(&dev, SQ_AT(0), CQ_AT(0), ENTRIES);
 	do_create(&dev, 1, 1);

@@ -89,6 +89,8 @@ const struct umdev_value *umdev_param(const struct umdev_device *dev, const char
 		return &dev->aggregation;
 	if (!strcmp(name, "blk_size"))
 		return &dev->blk_size;
+	if (!strcmp(name, "doorbells"))
+		return &dev->doorbells;
 	return !strcmp(name, "serial") ? &dev->serial : NULL;
 }
 
@@ -149,6 +151,7 @@ int umdev_media_submit(struct umdev_device *dev, unsigned medium, enum umdev_med
 	assert(op == UMDEV_MEDIA_FLUSH && medium == 0);
 	step(dev);
 	dev->flushes_asked++;
+	dev->flush_tag = tag;
 	return 0;
 }
 
@@ -540,7 +543,7 @@ static bool settle_once(struct umdev_device *dev)
 	}
 	if (dev->flushes) {
 		begin(dev);
-		ops()->media_done(dev, 0, 0);
+		ops()->media_done(dev, dev->flush_tag, 0);
 		dev->flushes--;
 		commit(dev);
 		any = true;

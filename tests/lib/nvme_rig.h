@@ -44,7 +44,7 @@ struct umdev_device {
 	unsigned cur; /* the one that is current; the other one in a transaction */
 	bool in_hook;
 	struct nvme_priv priv;
-	struct umdev_value aggregation, blk_size, serial;
+	struct umdev_value aggregation, blk_size, serial, doorbells;
 	uint32_t doorbell[NVME_DOORBELL_WORDS];
 	struct umdev_queue queue[NVME_PAIRS];
 	/* asked for in the hook; after its commit */
@@ -61,6 +61,7 @@ struct umdev_device {
 		uint8_t config[UMDEV_QUEUE_CONFIG_MAX];
 	} ask[NVME_PAIRS];
 	unsigned flushes, flushes_asked;
+	uint32_t flush_tag;
 	/* the world */
 	uint8_t ram[RIG_RAM], disk[RIG_DISK];
 	struct rig_request request[RIG_REQUESTS];

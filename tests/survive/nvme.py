@@ -19,19 +19,24 @@ from lib import nvme, t
 from lib.daemon import Daemon, parent_of, worker_of
 from lib.nvme import (DATASET, DELETE_CQ, DELETE_SQ, FLUSH, GET_LOG, IDENTIFY,
                       PAGE, READ, WRITE, WRITE_ZEROES, Host, command)
+from lib.nvme_initiator import Initiator
 from lib.nvme_load import Load
 
 SIZE = 8 << 20
-KILLS = int(os.environ.get("UMDEV_TEST_NVME_KILLS", "150"))
+KILLS = int(os.environ.get("UMDEV_TEST_NVME_KILLS", "100"))
 MAX_STOPS = 400
 
 
 class Disk:
     def __init__(self, daemon: Daemon, *settings: str, pairs: int = 2) -> None:
         self.d = daemon
+        polls = "doorbells=mapped" in settings
         self.uuid = daemon.create("pool", "disk-nvme", f"capacity={SIZE}", f"aggregation={pairs}",
                                   *settings)
-        self.h = Host(daemon, self.uuid)
+        self.h = Initiator(daemon.socket(self.uuid), daemon, self.uuid) if polls else \
+            Host(daemon, self.uuid)
+        if polls:
+            self.h.enable()
         self.vector = self.h.arm(0)
         self.sqs = [self.h.pair(i + 1, 64, 0) for i in range(pairs)]
         self.load = Load(self.h, self.sqs, SIZE // 512, 512)
@@ -230,6 +235,7 @@ def _add_load(name: str, shadow: bool, *settings: str) -> None:
 _add_load("trapped", False)
 _add_load("with_shadow_doorbells", True)
 _add_load("with_queue_threads", True, "queue_threads=2")
+_add_load("with_mapped_doorbells", False, "doorbells=mapped")
 
 
 # ---- everything is killed ----

@@ -136,7 +136,8 @@ struct nvme_state {
 	uint16_t hold; /* enum nvme_hold; then those of the command: */
 	uint16_t hold_cid, hold_status;
 	uint32_t hold_result;
-	uint32_t flushing; /* media that a shutdown still flushes */
+	uint32_t flushing;  /* media that a shutdown still flushes */
+	uint32_t shutdowns; /* so far: the tag of its flushes */
 	/* I/O queues, [0] is number 1; bits of `running` and `renew` are completion queues */
 	uint64_t running; /* has a runner */
 	uint64_t renew;   /* runner is being stopped, to be started with another config */
@@ -194,8 +195,8 @@ uint64_t nvme_bar_read(struct umdev_device *dev, unsigned bar, uint64_t offset, 
 void nvme_bar_write(struct umdev_device *dev, unsigned bar, uint64_t offset, unsigned len,
 		    uint64_t value);
 void nvme_reset(struct umdev_device *dev, enum umdev_reset why);
-void nvme_stopped(struct umdev_device *dev); /* a runner has */
-void nvme_flushed(struct umdev_device *dev); /* a medium is, for a shutdown */
+void nvme_stopped(struct umdev_device *dev);                    /* a runner has */
+void nvme_flushed(struct umdev_device *dev, uint32_t shutdown); /* a medium is, for it */
 /* Sets CSTS.CFS; one log line. */
 void nvme_fail(struct umdev_device *dev, const char *why);
 void nvme_update_intx(struct umdev_device *dev);

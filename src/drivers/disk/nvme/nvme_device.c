@@ -14,7 +14,7 @@ static void nvme_media_done(struct umdev_device *dev, uint32_t tag, int status)
 {
 	if (status < 0)
 		umdev_log(dev, "a namespace was not flushed at shutdown: error %d", -status);
-	nvme_flushed(dev);
+	nvme_flushed(dev, tag);
 }
 
 static int nvme_init(struct umdev_device *dev, enum umdev_init how)

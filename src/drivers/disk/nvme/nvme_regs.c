@@ -48,11 +48,10 @@ uint64_t nvme_bar_read(struct umdev_device *dev, unsigned bar, uint64_t offset, 
 void nvme_update_intx(struct umdev_device *dev)
 {
 	const struct nvme_state *s = umdev_state(dev);
+	bool possible = !umdev_msi_enabled(dev) && !(s->intms & 1) && !nvme_is_mapped(dev);
 	bool level = s->cq_head != s->cq_tail;
 
-	if (nvme_is_mapped(dev))
-		return;
-	for (unsigned i = 0; i < NVME_PAIRS && !level; i++) {
+	for (unsigned i = 0; i < NVME_PAIRS && possible && !level; i++) {
 		const struct nvme_queue_state *q;
 
 		if (!s->cq[i].exists || !s->cq[i].interrupts)
@@ -62,7 +61,7 @@ void nvme_update_intx(struct umdev_device *dev)
 			(s->has_shadow ? (uint16_t)__atomic_load_n(&q->cq_head, __ATOMIC_ACQUIRE)
 				       : s->cq[i].head);
 	}
-	umdev_intx_set(dev, level && !(s->intms & 1) && !umdev_msi_enabled(dev));
+	umdev_intx_set(dev, level && possible);
 }
 
 /* ---- life ---- */
@@ -174,22 +173,24 @@ static void shut_down(struct umdev_device *dev)
 	struct nvme_state *s = umdev_state(dev);
 
 	s->csts = (s->csts & ~NVME_CSTS_SHST_MASK) | NVME_CSTS_SHST_BUSY;
+	s->shutdowns++;
 	for (unsigned i = 1; i <= NVME_NAMESPACES; i++) {
 		int medium = nvme_medium(dev, i);
 
-		if (medium >= 0 && s->flushing < NVME_NAMESPACES &&
-		    umdev_media_submit(dev, medium, UMDEV_MEDIA_FLUSH, 0, NULL, 0, 0) == 0)
+		if (medium >= 0 && umdev_media_submit(dev, medium, UMDEV_MEDIA_FLUSH, 0, NULL, 0,
+						      s->shutdowns) == 0)
 			s->flushing++;
 	}
 	s->flushing++;
-	nvme_flushed(dev);
+	nvme_flushed(dev, s->shutdowns);
 }
 
-void nvme_flushed(struct umdev_device *dev)
+void nvme_flushed(struct umdev_device *dev, uint32_t shutdown)
 {
 	struct nvme_state *s = umdev_state(dev);
 
-	if (!s->flushing || --s->flushing)
+	/* Of one that a reset has ended meanwhile? */
+	if (shutdown != s->shutdowns || !s->flushing || --s->flushing)
 		return;
 	s->csts = (s->csts & ~NVME_CSTS_SHST_MASK) | NVME_CSTS_SHST_DONE;
 }
