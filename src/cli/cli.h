@@ -107,6 +107,7 @@ COMMAND(release);
 COMMAND(restart);
 COMMAND(attach);
 COMMAND(wait);
+COMMAND(apply);
 COMMAND(screenshot);
 COMMAND(screen);
 COMMAND(exec);

@@ -11,6 +11,11 @@
 
 static const struct cli_option no_options[] = { { NULL } };
 
+static const struct cli_option apply_options[] = {
+	{ "dry-run", 'n', NULL, "only check" },
+	{ NULL },
+};
+
 static const struct cli_option wait_options[] = {
 	{ "for", 0, "STATE", "connected, idle (no client) or gone", .required = true },
 	{ "timeout", 0, "SECONDS", "give up then; without: never" },
@@ -297,6 +302,20 @@ static const struct cli_command commands[] = {
 		.details = "Its definition, if there is one, stays.",
 		.options = stop_options,
 		.run = cmd_stop,
+	},
+	{
+		.name = "apply",
+		.args = "FILE",
+		.summary = "make many changes, all or none",
+		.details =
+			"FILE holds a JSON list of changes, { \"verb\": \"create\", \"set\", "
+			"\"commit\" or \"remove\", \"name\": UUID, \"parent\": ..., \"type\": "
+			"..., \"settings\": [\"key=value\", ...] }. They are checked first; what "
+			"is refused later all the same undoes what was done.",
+		.options = apply_options,
+		.min_args = 1,
+		.max_args = 1,
+		.run = cmd_apply,
 	},
 	{
 		.name = "commit",

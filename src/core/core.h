@@ -315,6 +315,11 @@ unsigned parent_param_list(const struct umdev_parent_driver *driver,
  * after a failure it is gone. */
 int mdev_create(struct mdev_type *type, const char *spec, size_t len, struct umdev_mdev **ret);
 
+/* Could it be made now, as far as the core can tell? *ret holds what it would take, unseen, until
+ * mdev_try_end, which must come before anybody else has a turn. Errors as of mdev_create. */
+int mdev_try_create(struct mdev_type *type, const char *spec, size_t len, struct umdev_mdev **ret);
+void mdev_try_end(struct umdev_mdev *mdev); /* accepts NULL */
+
 /* A device as its manager knew it when it ended. The texts are borrowed. */
 struct mdev_saved {
 	struct uuid uuid;
@@ -357,6 +362,8 @@ int mdev_set_add_group(struct core *core, const struct uuid *p2p, struct mdev_se
 int mdev_start(struct core *core, const struct mdev_set *set, struct attr_wait *wait);
 /* The opposite. -EBUSY: one is connected or being started; then nothing changed. */
 int mdev_stop(struct core *core, const struct mdev_set *set);
+/* mdev_start's check of one: 0, -ENODEV, -EBUSY, -EACCES. */
+int mdev_may_start(const struct umdev_mdev *mdev);
 /* Is it to be served though nobody is connected? */
 bool mdev_wants_worker(const struct umdev_mdev *mdev);
 /* The end of this process is near: what waits is answered, nothing is started any more. */
@@ -396,6 +403,8 @@ uint64_t param_available(const struct umdev_mdev *mdev, unsigned index);
 /* The whole path of DESIGN "parameter write". 0, -errno, or TREE_LATER (wait may be NULL). */
 int param_set(struct umdev_mdev *mdev, const char *name, const char *text, size_t len,
 	      struct attr_wait *wait);
+/* Would it pass the core's checks now? Changes nothing. */
+int param_try(struct umdev_mdev *mdev, const char *name, const char *text, size_t len);
 /* By the manager: the worker answered (error 0 or a positive errno). */
 void core_param_done(struct umdev_mdev *mdev, int error);
 

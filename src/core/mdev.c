@@ -321,12 +321,9 @@ static int mdev_show(struct umdev_mdev *mdev, const struct mdev_saved *saved)
 	return error;
 }
 
-/* saved: NULL for a new device. One that was not bound gets no directory, group and number.
- * TREE_LATER: mdev_show is due when its driver is ready. */
-static int mdev_make(struct umdev_mdev *mdev, const struct mdev_saved *saved)
+/* Takes units, addresses and the UUID. */
+static int mdev_reserve(struct umdev_mdev *mdev)
 {
-	bool bound = !saved || saved->bound;
-	const struct umdev_parent_driver *driver = mdev->parent->driver;
 	int error = take_units(mdev);
 
 	if (!error)
@@ -337,6 +334,19 @@ static int mdev_make(struct umdev_mdev *mdev, const struct mdev_saved *saved)
 		return error;
 	list_append(&mdev->parent->mdevs, &mdev->parent_node);
 	mdev->parent->n_mdevs++;
+	return 0;
+}
+
+/* saved: NULL for a new device. One that was not bound gets no directory, group and number.
+ * TREE_LATER: mdev_show is due when its driver is ready. */
+static int mdev_make(struct umdev_mdev *mdev, const struct mdev_saved *saved)
+{
+	bool bound = !saved || saved->bound;
+	const struct umdev_parent_driver *driver = mdev->parent->driver;
+	int error = mdev_reserve(mdev);
+
+	if (error < 0)
+		return error;
 	error = bound ? start_listening(mdev) : 0;
 	if (!error && driver->mdev_create)
 		error = driver->mdev_create(mdev);
@@ -426,6 +436,37 @@ int mdev_create(struct mdev_type *type, const char *text, size_t len, struct umd
 	if (error >= 0)
 		*ret = mdev;
 	return error;
+}
+
+int mdev_try_create(struct mdev_type *type, const char *text, size_t len, struct umdev_mdev **ret)
+{
+	struct mdev_spec spec;
+	struct umdev_mdev *mdev;
+	int error = spec_parse(type, text, len, &spec);
+
+	if (error < 0)
+		return error;
+	mdev = mdev_new(type, &spec.uuid);
+	if (!mdev)
+		return -ENOMEM;
+	error = parse_settings(mdev, &spec);
+	if (!error)
+		error = check_settings(mdev);
+	if (!error)
+		error = mdev_reserve(mdev);
+	if (error < 0)
+		mdev_try_end(mdev);
+	else
+		*ret = mdev;
+	return error;
+}
+
+void mdev_try_end(struct umdev_mdev *mdev)
+{
+	if (!mdev)
+		return;
+	mdev_unmake(mdev);
+	mdev_free(mdev);
 }
 
 static int restore_settings(struct umdev_mdev *mdev, const struct mdev_saved *saved)

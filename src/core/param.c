@@ -419,6 +419,32 @@ int param_set(struct umdev_mdev *mdev, const char *name, const char *text, size_
 	return index < 0 ? index : param_set_index(mdev, (unsigned)index, text, len, wait);
 }
 
+int param_try(struct umdev_mdev *mdev, const char *name, const char *text, size_t len)
+{
+	int index = param_index(mdev->type->info, name);
+	_cleanup_free_ struct umdev_value *value = malloc(sizeof(*value));
+	struct change c = { .mdev = mdev, .index = (unsigned)index, .value = value };
+	int error;
+
+	if (index < 0 || !value)
+		return index < 0 ? index : -ENOMEM;
+	if (mdev->state == MDEV_REMOVING)
+		return err_set(-ENODEV, "%s is being removed", mdev->uuid_text);
+	error = check_mode(mdev->type->info->params[index]);
+	if (!error)
+		error = value_parse(mdev->type->info->params[index], text, len, value);
+	if (error < 0 || strcmp(value->text, mdev_param(mdev, c.index)->text) == 0)
+		return error;
+	error = change_check(mdev, c.index, value);
+	if (!error)
+		error = change_begin(&c);
+	if (error < 0)
+		return error;
+	error = param_check_unique(mdev, c.index, value);
+	change_end(&c, false);
+	return error;
+}
+
 int umdev_mdev_param_follows(struct umdev_mdev *mdev, const char *name, const char *text)
 {
 	int index = param_index(mdev->type->info, name);

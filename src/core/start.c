@@ -63,7 +63,7 @@ bool mdev_wants_worker(const struct umdev_mdev *mdev)
 	return mdev->start_set || mdev->started;
 }
 
-static int may_start(const struct umdev_mdev *mdev)
+int mdev_may_start(const struct umdev_mdev *mdev)
 {
 	if (mdev->state == MDEV_REMOVING || !mdev->bound)
 		return err_set(-ENODEV, "%s is %s", mdev->uuid_text,
@@ -125,7 +125,7 @@ int mdev_start(struct core *core, const struct mdev_set *asked, struct attr_wait
 	int error = 0;
 
 	for (unsigned i = 0; i < asked->n && !error; i++)
-		error = may_start(asked->list[i]);
+		error = mdev_may_start(asked->list[i]);
 	if (error < 0)
 		return error;
 	set = calloc(1, sizeof(*set) + asked->n * sizeof(set->list[0]));

@@ -13,6 +13,7 @@
 #include "base/str.h"
 #include "base/uuid.h"
 #include "core/core.h"
+#include "manager/apply.h"
 #include "manager/control.h"
 #include "manager/definitions.h"
 #include "manager/drivers.h"
@@ -448,6 +449,13 @@ static int run_release(struct manager *m, const struct control_peer *peer, json_
 	return r < 0 ? r : mdev_stop(&m->core, &set);
 }
 
+static int run_apply(struct manager *m, const struct control_peer *peer, json_t *params,
+		     struct attr_wait *wait, json_t **ret)
+{
+	return apply_start(m, json_object_get(params, "changes"), varlink_bool(params, "dry_run"),
+			   wait);
+}
+
 static int run_restart(struct manager *m, const struct control_peer *peer, json_t *params,
 		       struct attr_wait *wait, json_t **ret)
 {
@@ -621,6 +629,8 @@ const struct control_method control_methods[] = {
 	{ "io.umdev.Definitions", .run = control_definitions,
 	  .params = { { "parent", VARLINK_TEXT, .optional = true },
 		      { "uuid", VARLINK_TEXT, .optional = true } } },
+	{ "io.umdev.Apply", .run = run_apply, .changes = true,
+	  .params = { { "changes", VARLINK_OBJECTS }, { "dry_run", VARLINK_BOOL } } },
 	{ "io.umdev.Restart", .run = run_restart, .changes = true,
 	  .params = { { "name", VARLINK_TEXT, .optional = true } } },
 	{ "io.umdev.Read", .run = run_read, .params = { { "path", VARLINK_TEXT } } },

@@ -15,6 +15,7 @@
 #include "base/sock.h"
 #include "base/str.h"
 #include "fuse/fuse.h"
+#include "manager/apply.h"
 #include "manager/control.h"
 #include "manager/definitions.h"
 #include "manager/drivers.h"
@@ -319,6 +320,7 @@ int manager_init(struct manager *m)
 	raise_limits();
 	m->spare_fd = open_spare();
 	list_init(&m->workers);
+	list_init(&m->applies);
 	jobs_init(&m->jobs);
 	r = loop_init(&m->loop);
 	if (r == 0)
@@ -418,6 +420,7 @@ void manager_fini(struct manager *m)
 		return;
 	loop_timer_cancel(&m->farewell);
 	upgrade_close(m);
+	apply_close(m);
 	definitions_free(TAKE(m->definitions));
 	control_close(TAKE(m->control));
 	fuse_door_close(TAKE(m->door));

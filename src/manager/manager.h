@@ -45,6 +45,7 @@ struct manager {
 	struct control *control;         /* NULL with --one */
 	struct definitions *definitions; /* of autostart; NULL with --one */
 	struct jobs jobs;                /* of drivers */
+	struct list_node applies;        /* struct apply.node: transactions under way */
 	struct upgrade *upgrade;         /* NULL: no worker is being restarted */
 	int spare_fd;                    /* for the moment when no descriptor is free */
 	uint64_t shed_ns;                /* when that was last logged */

@@ -156,10 +156,11 @@ static bool is_kind(const json_t *v, enum varlink_kind kind)
 	case VARLINK_INT:
 		return json_is_integer(v);
 	case VARLINK_TEXTS:
+	case VARLINK_OBJECTS:
 		if (!json_is_array(v))
 			return false;
 		json_array_foreach(v, i, item) {
-			if (!json_is_string(item))
+			if (kind == VARLINK_TEXTS ? !json_is_string(item) : !json_is_object(item))
 				return false;
 		}
 		return true;

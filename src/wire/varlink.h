@@ -62,7 +62,8 @@ enum varlink_kind {
 	VARLINK_TEXT,
 	VARLINK_BOOL,
 	VARLINK_INT,
-	VARLINK_TEXTS, /* [string, ...] */
+	VARLINK_TEXTS,   /* [string, ...] */
+	VARLINK_OBJECTS, /* [{...}, ...], whose members the caller judges */
 };
 struct varlink_field {
 	const char *name; /* NULL ends the table */

@@ -190,6 +190,15 @@ static json_t *any_value(struct session *s, enum varlink_kind kind)
 		for (unsigned n = buf_get_u8(&s->in) % 4; n; n--)
 			json_array_append_new(array, any_text(s));
 		return array;
+	case VARLINK_OBJECTS:
+		array = json_array();
+		for (unsigned n = buf_get_u8(&s->in) % 4; n; n--)
+			json_array_append_new(array,
+					      json_pack("{s:o, s:o, s:o*, s:o*, s:[o*]}", "verb",
+							any_text(s), "name", any_text(s), "parent",
+							any_text(s), "type", any_text(s),
+							"settings", any_text(s)));
+		return array;
 	}
 	return NULL;
 }

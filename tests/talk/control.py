@@ -55,7 +55,8 @@ def it_describes_itself() -> None:
 @t.case
 def the_description_is_true_to_the_code() -> None:
     """Same methods; of each, the same parameters with the same types, and no other."""
-    plain = {"string": ("x", 1), "bool": (False, "x"), "int": (1, "x"), "[]string": (["x"], [1])}
+    plain = {"string": ("x", 1), "bool": (False, "x"), "int": (1, "x"), "[]string": (["x"], [1]),
+             "[]Change": ([], ["x"])}
     with daemon() as d, d.varlink() as v:
         text = v.call("org.varlink.service.GetInterfaceDescription",
                       interface="io.umdev")["description"]

@@ -155,6 +155,7 @@ def every_reply_is_as_described() -> None:
         c.call("SetAttrs", name=u, attrs=["mdev/backend/value=file"])
         t.equal(c.call("Attrs", name=u)["attrs"], ["mdev/label/value=b", "mdev/backend/value=file"],
                 "attributes")
+        c.call("Apply", changes=[{"verb": "set", "name": u, "settings": ["label=b"]}], dry_run=True)
         c.call("Commit", names=["b"])
         c.call("Release", names=[u])
         t.equal(c.call("Restart", name="b"), {"devices": []}, "devices in use that were moved")
