@@ -74,7 +74,7 @@ void nvme_resource(struct umdev_device *dev, const char *name, enum umdev_resour
 static void put(uint8_t *page, unsigned at, uint64_t value, unsigned len)
 {
 	for (unsigned i = 0; i < len; i++)
-		page[at + i] = i < 8 ? (uint8_t)(value >> 8 * i) : 0;
+		page[at + i] = (uint8_t)(i < 8 ? value >> 8 * i : 0);
 }
 
 /* ASCII, padded with blanks. */
