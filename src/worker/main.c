@@ -96,7 +96,7 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	if (argc == 2 && !strcmp(argv[1], "--sandbox"))
-		return sandbox_report() ? 1 : 0;
+		_exit(sandbox_report() ? 1 : 0); /* nothing more can be done in there */
 	worker_load_drivers();
 	if (argc == 2 && !strcmp(argv[1], "--state-versions"))
 		return versions_print(worker_drivers) ? 1 : 0;
