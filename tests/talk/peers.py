@@ -439,6 +439,8 @@ def the_hooks_of_a_group_run_for_its_first_and_last_client() -> None:
         t.equal([a.get(ENGINE_PEERS), b.get(ENGINE_PEERS)], [2, 2], "both are used")
         b.c.call(RESET)
         t.equal(b.get(ENGINE_PEERS), 2, "after a reset")
+        os.kill(worker_of(b.d, b.uuid), signal.SIGKILL)
+        t.equal([a.get(ENGINE_PEERS), b.get(ENGINE_PEERS)], [2, 2], "after a kill")
         a.close()
         t.equal(b.get(ENGINE_PEERS), 2, "one is left")
 

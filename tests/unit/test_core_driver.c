@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <unistd.h>
 #include "core_fixture.h"
+#include "core/private.h"
 #include "core/resources.h"
 
 static const char *const choices[] = { "a", "b", NULL };
@@ -151,6 +152,28 @@ static void standard_parameters_are_listed_by_id_only(void **state)
 	assert_int_equal(core_check_driver(&t.driver), 0);
 }
 
+static void private_is_what_its_id_or_the_driver_says(void **state)
+{
+	static const struct {
+		struct umdev_param given;
+		const char *class_name;
+		bool secret;
+	} cases[] = {
+		{ { .id = UMDEV_PARAM_MAC_ADDR }, "net", true },
+		{ { .id = UMDEV_PARAM_MAC_ADDR, .public = true }, "net", false },
+		{ { .id = UMDEV_PARAM_MTU }, "net", false },
+		{ { .id = UMDEV_PARAM_MTU, .secret = true }, "net", true },
+		{ { .name = "key", .secret = true }, "misc", true },
+	};
+	struct umdev_param desc;
+
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		assert_int_equal(
+			standard_complete("x", cases[i].class_name, &cases[i].given, &desc), 0);
+		assert_int_equal(desc.secret, cases[i].secret);
+	}
+}
+
 static void too_many_parameters_are_refused(void **state)
 {
 	struct umdev_param many[CORE_MAX_PARAMS];
@@ -209,6 +232,7 @@ int main(void)
 		cmocka_unit_test(tables_of_drivers_are_judged),
 		cmocka_unit_test(parameters_of_drivers_are_judged),
 		cmocka_unit_test(standard_parameters_are_listed_by_id_only),
+		cmocka_unit_test(private_is_what_its_id_or_the_driver_says),
 		cmocka_unit_test(too_many_parameters_are_refused),
 		cmocka_unit_test(resources_are_owned_from_the_moment_they_are_added),
 	};
