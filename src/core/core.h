@@ -396,6 +396,8 @@ int param_parse(const struct umdev_param *desc, const char *text, size_t len,
 		struct umdev_value *ret);
 /* Its default. Asserts that the driver's text for it is valid. */
 void value_default(const struct umdev_param *desc, struct umdev_value *ret);
+/* Its largest value, of a number. */
+uint64_t param_max(const struct umdev_param *desc);
 const char *param_type_name(enum umdev_param_type type);             /* "u32" ... */
 const char *param_writable_name(enum umdev_param_writable writable); /* "idle" ... */
 /* Largest value of a pool-backed parameter that the free units allow now. */

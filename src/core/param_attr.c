@@ -67,7 +67,7 @@ static int min_show(struct tree_node *node, const struct tree_attr *attr, unsign
 
 static int max_show(struct tree_node *node, const struct tree_attr *attr, unsigned index, char *buf)
 {
-	return number(buf, value_max(desc_of(attr)));
+	return number(buf, param_max(desc_of(attr)));
 }
 
 static int step_show(struct tree_node *node, const struct tree_attr *attr, unsigned index,

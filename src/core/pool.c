@@ -95,7 +95,7 @@ uint64_t param_available(const struct umdev_mdev *mdev, unsigned index)
 {
 	const struct core_type *info = mdev->type->info;
 	const struct umdev_param *desc = info->params[index];
-	uint64_t now = mdev_param(mdev, index)->u64, more = value_max(desc) - now;
+	uint64_t now = mdev_param(mdev, index)->u64, more = param_max(desc) - now;
 	int backed = (int)index == info->aggregation ? -1 : pool_number(info->driver, desc->pool);
 
 	for (unsigned p = 0; p < mdev->parent->n_pools; p++) {

@@ -16,7 +16,6 @@ int value_parse(const struct umdev_param *desc, const char *text, size_t len,
 /* min, max, step, choices: 0 / -ERANGE. */
 int value_check(const struct umdev_param *desc, const struct umdev_value *value);
 bool value_is_numeric(const struct umdev_param *desc);
-uint64_t value_max(const struct umdev_param *desc);
 
 /* ---- pool.c ---- */
 

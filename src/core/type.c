@@ -75,7 +75,7 @@ static void add_owner(struct core_type *info)
 	}
 }
 
-/* "how many instances ...; each takes 4 queue-pairs, 16 megabytes": what more of it costs. */
+/* "how many instances ...; scales queue-pairs (4 each), megabytes (16 each)". */
 static void describe_aggregation(struct core_type *info)
 {
 	char *text = info->aggregation_text;
@@ -84,9 +84,9 @@ static void describe_aggregation(struct core_type *info)
 
 	for (unsigned p = 0, n = 0; p < UMDEV_MAX_POOLS; p++)
 		if (info->desc->pool[p].scale)
-			at += str_format(text + at, size - at, "%s%" PRIu64 " %s",
-					 n++ ? ", " : "; each one more takes ",
-					 info->desc->pool[p].scale, info->driver->pools[p].name);
+			at += str_format(text + at, size - at, "%s%s (%" PRIu64 " each)",
+					 n++ ? ", " : "; scales ", info->driver->pools[p].name,
+					 info->desc->pool[p].scale);
 }
 
 static void add_aggregation(struct core_type *info)

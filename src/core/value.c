@@ -39,7 +39,7 @@ bool value_is_numeric(const struct umdev_param *desc)
 	return desc->type == UMDEV_U32 || desc->type == UMDEV_U64 || desc->type == UMDEV_SIZE;
 }
 
-uint64_t value_max(const struct umdev_param *desc)
+uint64_t param_max(const struct umdev_param *desc)
 {
 	if (desc->max)
 		return desc->max;
@@ -199,7 +199,7 @@ static int check_choice(const struct umdev_param *desc, const struct umdev_value
 
 static int check_number(const struct umdev_param *desc, const struct umdev_value *value)
 {
-	uint64_t max = value_max(desc);
+	uint64_t max = param_max(desc);
 
 	if (value->u64 < desc->min || value->u64 > max)
 		return err_set(-ERANGE, "%s: %" PRIu64 " is not in %" PRIu64 " .. %" PRIu64,

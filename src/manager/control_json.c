@@ -111,7 +111,7 @@ static json_t *param_json(const struct umdev_param *desc, const char *def)
 	set(&json, "required", json_boolean(desc->required));
 	if (is_numeric(desc)) {
 		set_number(&json, "min", desc->min);
-		set_number(&json, "max", desc->max);
+		set_number(&json, "max", param_max(desc));
 		set_number(&json, "step", desc->step ? desc->step : 1);
 	}
 	if (desc->type == UMDEV_ENUM)

@@ -6,6 +6,7 @@ clients connected."""
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import threading
@@ -206,14 +207,21 @@ def the_command_shows_what_the_directory_of_a_parameter_shows() -> None:
     with lab() as d:
         d.create(PARENT, KINDS, "memory=8K")
         uuid = os.listdir(d.sys / "bus/mdev/devices")[0]
-        folder = d.sys / "bus/mdev/devices" / uuid / "vendor/memory"
-        of_type = d.sys / "class/mdev_bus" / PARENT / "mdev_supported_types" / KINDS / "params/memory"
-        for words, files in (((uuid, "memory"), folder), ((PARENT, KINDS, "memory"), of_type)):
-            lines = d.umdev("param", "show", *words).stdout.splitlines()
-            shown = dict((x.split(None, 1) + [""])[:2] for x in lines)
-            t.equal(shown.pop("parameter"), "memory", "the parameter")
-            shown["required"] = {"no": "0", "yes": "1"}[shown["required"]]
-            t.equal(shown, {f.name: f.read_text().rstrip("\n") for f in files.iterdir()}, "files")
+        device = d.sys / "bus/mdev/devices" / uuid
+        of_type = d.sys / "class/mdev_bus" / PARENT / "mdev_supported_types" / KINDS / "params"
+        folders = [*(device / "vendor").iterdir(), *(x for x in (device / "mdev").iterdir()
+                                                     if x.is_dir()), *of_type.iterdir()]
+        for folder in folders:
+            words = (PARENT, KINDS) if folder.parent == of_type else (uuid,)
+            shown = json.loads(d.umdev("param", "show", "-j", *words, folder.name).stdout)
+            t.equal(shown.pop("name"), folder.name, "the parameter")
+            shown["required"] = "1" if shown["required"] else "0"
+            if "choices" in shown:
+                shown["choices"] = " ".join(shown["choices"])
+            t.equal(shown, {f.name: f.read_text().rstrip("\n") for f in folder.iterdir()},
+                    f"files of {folder}")
+        lines = d.umdev("param", "show", uuid, "memory").stdout.splitlines()
+        t.check(["max", "1048576"] in [x.split() for x in lines], f"for people: {lines}")
         head, *rows = d.umdev("param", "list", uuid).stdout.splitlines()
         t.equal(head.split()[:3], ["PARAMETER", "VALUE", "TYPE"], "titles")
         t.check(["memory", "8192", "size"] in [r.split()[:3] for r in rows], "row of memory")

@@ -505,8 +505,8 @@ def aggregation_of_a_type_says_the_most_and_what_it_takes() -> None:
     with lab() as one:
         t.equal((one.type() / "aggregation").read_text(), "8\n", "aggregation")
         t.equal((one.type() / "params/aggregation/description").read_text(),
-                "how many instances of the type this device is made of; each one more takes 1 "
-                "units, 1024 bytes\n", "description")
+                "how many instances of the type this device is made of; scales units (1 each), "
+                "bytes (1024 each)\n", "description")
         for kind in ("test-needy", "test-serial"):
             t.check(not (one.type(kind) / "aggregation").exists(), f"aggregation of {kind}")
 
