@@ -43,9 +43,9 @@ static int judge(const struct device_medium *m, enum umdev_media_op op, uint64_t
 static int add_host(struct gather *g, const struct dma_seg *host, int n)
 {
 	for (int i = 0; i < n; i++) {
-		struct iovec *last = &g->iov[g->n - 1];
+		struct iovec *last = g->n ? &g->iov[g->n - 1] : NULL;
 
-		if (g->n && (uint8_t *)last->iov_base + last->iov_len == host[i].hva)
+		if (last && (uint8_t *)last->iov_base + last->iov_len == host[i].hva)
 			last->iov_len += host[i].len;
 		else if (g->n == QUEUE_IOVS)
 			return -EFAULT;

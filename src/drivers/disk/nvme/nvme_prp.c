@@ -17,12 +17,12 @@ struct walk {
 
 static int add(struct walk *w, uint64_t address, uint64_t len)
 {
-	struct umdev_seg *last = &w->p->segs[w->n - 1];
+	struct umdev_seg *last = w->n ? &w->p->segs[w->n - 1] : NULL;
 
 	if (len > w->left)
 		len = w->left;
 	w->left -= len;
-	if (w->n && last->addr.v + last->len == address && address) {
+	if (last && last->addr.v + last->len == address && address) {
 		last->len += len;
 		return 0;
 	}
