@@ -15,11 +15,7 @@
 #define MAX_FILES 256 /* a group needs a few; --state-versions tells of all that umdevd has */
 
 static const struct umdev_device_driver *drivers[8 + MAX_FILES + 1] = {
-	&disk_device_driver,
-	&display_device_driver,
-	&mtty_device_driver,
-	&test_device_driver,
-	NULL,
+	&disk_device_driver, &display_device_driver, &mtty_device_driver, &test_device_driver, NULL,
 };
 
 const struct umdev_device_driver *const *const worker_drivers = drivers;

@@ -19,6 +19,7 @@ PLUGIN_OTHER_HALF(umdev_mdev_dir);
 PLUGIN_OTHER_HALF(umdev_mdev_dirfd);
 PLUGIN_OTHER_HALF(umdev_mdev_is_restored);
 PLUGIN_OTHER_HALF(umdev_mdev_param);
+PLUGIN_OTHER_HALF(umdev_mdev_param_checked);
 PLUGIN_OTHER_HALF(umdev_mdev_param_follows);
 PLUGIN_OTHER_HALF(umdev_mdev_parent);
 PLUGIN_OTHER_HALF(umdev_mdev_priv);

@@ -175,7 +175,8 @@ static void unknown_names_are_answered_with_known_ones(void **state)
 	assert_string_equal(err_text(-ENOENT),
 			    "thing-needy has no parameter 'size'; it has uid gid mode backend");
 	assert_int_equal(set(bare, "size", "x"), -ENOENT);
-	assert_string_equal(err_text(-ENOENT), "thing-bare has no parameter 'size'; it has uid gid mode");
+	assert_string_equal(err_text(-ENOENT),
+			    "thing-bare has no parameter 'size'; it has uid gid mode");
 	fixture_free(f);
 }
 
