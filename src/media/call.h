@@ -40,6 +40,11 @@ int media_call_now(struct media_call *call);
 /* Takes what the system said. 0 or -errno: the request ended so; 1: it goes on. */
 int media_call_take(struct media_call *call, int result);
 
+/* Whoever asked, embedded there: how it ended. */
+struct ring_user {
+	void (*ended)(struct ring_user *user, int result);
+};
+
 struct media_ring;
 enum ring_use {
 	RING_OF_MAKER,        /* only the thread that makes it submits */
@@ -52,15 +57,15 @@ enum ring_use {
 int ring_new(struct media_ring **ret, const int held[RING_HELD], enum ring_use use);
 void ring_free(struct media_ring *r); /* NULL: no-op; waits for what is in flight */
 int ring_fd(const struct media_ring *r);
-/* Prepares the step of a call; `user` comes back with its result. False: full, submit first. */
-bool ring_prepare(struct media_ring *r, const struct media_call *call, void *user);
+/* Prepares the step of a call. False: full, submit first. */
+bool ring_prepare(struct media_ring *r, const struct media_call *call, struct ring_user *user);
 void ring_submit(struct media_ring *r);
 /* The owner sleeps in the ring, too: an event on fd wakes it. */
 void ring_watch(struct media_ring *r, int fd);
 /* Sleeps until something ends, fd of ring_watch() has an event, or max_ns (0: any time) are over.
  */
 void ring_wait(struct media_ring *r, uint64_t max_ns);
-/* One that ended and its result, or NULL. No system call. */
-void *ring_take(struct media_ring *r, int *ret_result);
+/* Tells the next one that ended; false: none has. No system call. */
+bool ring_tell(struct media_ring *r);
 
 #endif

@@ -57,12 +57,15 @@ static int make_rings(struct media_engine *e, unsigned n_more, int grave_fd)
 	return r;
 }
 
-void media_engine_trim(struct media_engine *e, bool own, unsigned n_more)
+void media_engine_trim(struct media_engine *e, unsigned n_more)
 {
 	while (e->n_more > n_more)
 		ring_free(e->more[--e->n_more]);
-	if (own)
-		return;
+}
+
+static void free_rings(struct media_engine *e)
+{
+	media_engine_trim(e, 0);
 	ring_free(e->ring);
 	e->ring = NULL;
 }
@@ -83,7 +86,7 @@ int media_engine_new(struct media_engine **ret, unsigned n_more, int grave_fd)
 	r = make_rings(e, n_more, grave_fd);
 	if (r < 0) {
 		log_debug("no io_uring (%d): media are read and written synchronously", r);
-		media_engine_trim(e, false, 0);
+		free_rings(e);
 	}
 	*ret = e;
 	return 0;
@@ -91,7 +94,9 @@ int media_engine_new(struct media_engine **ret, unsigned n_more, int grave_fd)
 
 struct media_ring *media_engine_ring(const struct media_engine *e, unsigned index)
 {
-	return index < e->n_more ? e->more[index] : NULL;
+	if (!index)
+		return e->ring;
+	return index <= e->n_more ? e->more[index - 1] : NULL;
 }
 
 bool media_engine_is_open(const struct media_engine *e)
@@ -126,7 +131,7 @@ static void start_queued(struct media_engine *e)
 	while ((io = list_first(&e->queue, struct media_io, node))) {
 		if (!e->ring && !budget--)
 			break;
-		if (e->ring && !ring_prepare(e->ring, &io->call, io))
+		if (e->ring && !ring_prepare(e->ring, &io->call, &io->user))
 			break;
 		list_remove(&io->node);
 		io->state = MEDIA_IO_STARTED;
@@ -162,15 +167,16 @@ static void work_soon(struct media_engine *e)
 static void on_ring(struct loop_fd *source, uint32_t revents)
 {
 	struct media_engine *e = container_of(source, struct media_engine, ring_source);
-	struct media_io *io;
-	int result;
 
-	for (unsigned i = 0; i < ENDS_PER_ROUND; i++) {
-		io = ring_take(e->ring, &result);
-		if (!io)
-			break;
-		take_result(e, io, result);
-	}
+	for (unsigned i = 0; i < ENDS_PER_ROUND && ring_tell(e->ring); i++)
+		;
+}
+
+void engine_io_ended(struct ring_user *user, int result)
+{
+	struct media_io *io = container_of(user, struct media_io, user);
+
+	take_result(io->media->dev->engine, io, result);
 }
 
 void engine_queue(struct media_engine *e, struct media_io *io)
@@ -221,26 +227,16 @@ static void tell_stalled(struct media_engine *e, bool stalled)
 		w->stalled(w, stalled);
 }
 
-/* The ring whose completions tell that nothing of this life is under way, or NULL: more than one.
- */
-static const struct media_ring *only_ring(const struct media_engine *e)
-{
-	if (e->ring)
-		return e->n_more ? NULL : e->ring;
-	return e->n_more == 1 ? e->more[0] : NULL;
-}
-
 /* From here on our rings may have requests. The tombstone that is replaced is closed by us, or by a
  * successor as a descriptor that nothing names; the ring is named when its tombstone is. */
 static void name_ours(struct media_engine *e)
 {
 	struct media_fence *state = e->fence.state;
-	const struct media_ring *ring = only_ring(e);
 	int old = state->tomb;
 
 	__atomic_store_n(&state->tomb, take_fd(&e->tomb), __ATOMIC_RELEASE);
-	if (ring)
-		__atomic_store_n(&state->ring, ring_fd(ring), __ATOMIC_RELEASE);
+	if (e->ring && !e->n_more) /* else its completions alone tell nothing */
+		__atomic_store_n(&state->ring, ring_fd(e->ring), __ATOMIC_RELEASE);
 	if (old >= 0)
 		close(old);
 }
@@ -282,9 +278,7 @@ int media_engine_start(struct media_engine *e, struct loop *loop, struct media_f
 	e->fence.stalled = on_stalled;
 	if (e->ring)
 		r = loop_add(loop, &e->ring_source, ring_fd(e->ring), EPOLLIN, on_ring);
-	return r < 0 ? r
-		     : fence_wait(&e->fence, loop, fence,
-				  e->ring ? e->ring : media_engine_ring(e, 0));
+	return r < 0 ? r : fence_wait(&e->fence, loop, fence, e->ring);
 }
 
 void media_engine_free(struct media_engine *e)
@@ -295,7 +289,7 @@ void media_engine_free(struct media_engine *e)
 	fence_end(&e->fence);
 	loop_defer_cancel(&e->work);
 	loop_defer_cancel(&e->well);
-	media_engine_trim(e, false, 0);
+	free_rings(e);
 	if (e->tomb >= 0)
 		close(e->tomb);
 	free(e);

@@ -19,6 +19,7 @@ enum media_io_state {
 };
 
 struct media_io {
+	struct ring_user user; /* its end is for the engine */
 	struct list_node node; /* of the engine's queue or its list of ended ones, or of `ending` */
 	struct media *media;   /* owner */
 	enum media_io_state state;
@@ -50,7 +51,8 @@ void media_tell_ends(struct list_node *ended);
 /* engine.c */
 void engine_add(struct media_engine *e, struct media *m);
 void engine_remove(struct media *m);
-void engine_queue(struct media_engine *e, struct media_io *io);           /* -> QUEUED */
+void engine_queue(struct media_engine *e, struct media_io *io); /* -> QUEUED */
+void engine_io_ended(struct ring_user *user, int result);
 void engine_end(struct media_engine *e, struct media_io *io, int status); /* -> ENDED */
 
 /* fence.c */

@@ -275,6 +275,7 @@ int media_attach(struct umdev_device *dev, struct dma_table *dma, const struct m
 	list_init(&m->ending);
 	for (unsigned i = 0; i < n; i++) {
 		m->io[i].media = m;
+		m->io[i].user.ended = engine_io_ended;
 		m->io[i].index = i;
 	}
 	dev->media = m;

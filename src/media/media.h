@@ -47,16 +47,17 @@ struct media_fence {
 		-1, -1   \
 	}
 
-/* 0 or -ENOMEM. Makes its ring and n_more for others (I/O queues), all with one tombstone: before
- * the sandbox. grave_fd: borrowed, a descriptor that they all hold as long as they have requests,
- * and others too; -1: none. */
+/* 0 or -ENOMEM. Makes its ring and n_more for other threads, all with one tombstone: before the
+ * sandbox. grave_fd: borrowed, a descriptor that they all hold as long as they have requests, and
+ * others too; -1: none. */
 int media_engine_new(struct media_engine **ret, unsigned n_more, int grave_fd);
-#define MEDIA_RINGS_MAX 9
-/* One of those for others, borrowed; NULL: no such ring, or no io_uring here. */
+#define MEDIA_RINGS_MAX 8
+/* Borrowed; 0: its own, which the control thread may use, too (it tells all ends there); then those
+ * for other threads. NULL: no such ring, or no io_uring here. */
 struct media_ring *media_engine_ring(const struct media_engine *engine, unsigned index);
-/* Gives back all but the first n_more of those, and its own if there is no use for it. Before
- * media_engine_start(): a life with a single ring is continued sooner (fence.c). */
-void media_engine_trim(struct media_engine *engine, bool own, unsigned n_more);
+/* Gives back all but the first n_more for other threads. Before media_engine_start(): a life with a
+ * single ring is continued sooner (fence.c). */
+void media_engine_trim(struct media_engine *engine, unsigned n_more);
 /*
  * Once what nothing names is closed: waits for the fence, then submits. fence: inherited, or
  * MEDIA_FENCE_INIT. 0 or -errno.

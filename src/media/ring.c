@@ -100,7 +100,7 @@ int ring_fd(const struct media_ring *r)
 	return r->uring.ring_fd;
 }
 
-bool ring_prepare(struct media_ring *r, const struct media_call *call, void *user)
+bool ring_prepare(struct media_ring *r, const struct media_call *call, struct ring_user *user)
 {
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&r->uring);
 
@@ -129,7 +129,7 @@ static void watch(struct media_ring *r)
 	if (!sqe)
 		return;
 	io_uring_prep_poll_multishot(sqe, r->watched, POLLIN);
-	io_uring_sqe_set_data(sqe, r);
+	io_uring_sqe_set_data(sqe, NULL);
 	io_uring_submit(&r->uring);
 }
 
@@ -148,24 +148,24 @@ void ring_wait(struct media_ring *r, uint64_t max_ns)
 	io_uring_wait_cqes(&r->uring, &cqe, 1, max_ns ? &ts : NULL, NULL);
 }
 
-void *ring_take(struct media_ring *r, int *ret_result)
+bool ring_tell(struct media_ring *r)
 {
 	struct io_uring_cqe *cqe;
-	void *user = r;
 
-	while (user == r) {
-		uint32_t flags;
+	while (io_uring_peek_cqe(&r->uring, &cqe) == 0) {
+		struct ring_user *user = io_uring_cqe_get_data(cqe);
+		uint32_t flags = cqe->flags;
+		int result = cqe->res;
 
-		if (io_uring_peek_cqe(&r->uring, &cqe) < 0)
-			return NULL;
-		user = io_uring_cqe_get_data(cqe);
-		*ret_result = cqe->res;
-		flags = cqe->flags;
 		io_uring_cqe_seen(&r->uring, cqe);
-		if (user == r && !(flags & IORING_CQE_F_MORE))
+		if (user) {
+			user->ended(user, result);
+			return true;
+		}
+		if (!(flags & IORING_CQE_F_MORE))
 			watch(r);
 	}
-	return user;
+	return false;
 }
 
 /* ---- of the dead ---- */

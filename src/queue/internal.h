@@ -127,9 +127,11 @@ struct umdev_queue {
 };
 
 struct queue_request {
+	struct ring_user user;
 	struct list_node node; /* of the queue's free ones, or the runner's to be submitted */
 	struct umdev_queue *q;
 	uint32_t tag;
+	int result;      /* of its last step, while it is in `ended` */
 	uint64_t serial; /* of the start that it belongs to */
 	struct media_call call;
 	struct dma_pin pin;
@@ -182,8 +184,9 @@ struct queue_runner {
 	struct list_node inbox;
 	bool mail; /* atomic: the inbox is not empty */
 	/* the runner's own */
-	struct media_ring *ring; /* borrowed; NULL: none here */
+	struct media_ring *ring; /* borrowed; the control thread's is the engine's; NULL: none */
 	unsigned in_ring;
+	struct list_node ended;   /* requests, told and not looked at yet */
 	struct list_node active;  /* queues that have an order */
 	struct list_node waiting; /* requests to be submitted */
 	struct list_node entered; /* ports, in this round */
@@ -217,7 +220,7 @@ struct queue_group {
 	enum queue_blame blame;
 	struct queue_set *set[QUEUE_SETS_MAX];
 	struct queue_runner control;
-	struct loop_fd ring_source, news_source;
+	struct loop_fd news_source;
 	int news_fd; /* eventfd, owned: a thread has something for the control thread */
 	struct loop_defer work, attention;
 	struct queue_thread thread[QUEUE_THREADS_MAX];

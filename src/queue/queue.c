@@ -635,7 +635,7 @@ int queue_group_new(struct queue_group **ret, unsigned n_threads)
 		return -ENOMEM;
 	pthread_mutex_init(&g->lock, NULL);
 	pthread_cond_init(&g->changed, NULL);
-	g->ring_source = g->news_source = (struct loop_fd)LOOP_FD_INIT;
+	g->news_source = (struct loop_fd)LOOP_FD_INIT;
 	runner_init(&g->control, g, 0);
 	g->news_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (g->news_fd < 0)

@@ -45,8 +45,8 @@ int queue_group_new(struct queue_group **ret, unsigned n_threads);
 /* After the control thread entered the sandbox: each thread does what else it takes, by `enter`.
  * 0, or -EPERM: one could not. */
 int queue_group_enter(struct queue_group *g, int (*enter)(void *arg), void *arg);
-/* CONFIG is known: n_threads serve, the others end. The engine has a ring for the control thread
- * (number 0) and one for each thread, or none. Before queues_attach(). */
+/* CONFIG is known: n_threads serve, the others end. The engine has a ring for each of them, or none
+ * at all. Before queues_attach(). */
 int queue_group_start(struct queue_group *g, struct loop *loop, struct media_engine *engine,
 		      unsigned n_threads);
 /* The life before this one crashed, or hung: the queue that was at work gets the blame. Before

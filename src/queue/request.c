@@ -206,6 +206,19 @@ static void put_medium(struct umdev_queue *q, const struct device_medium *m)
 	}
 }
 
+/* The control thread learns of it in the engine's turn, and looks at it in its own. */
+static void on_end(struct ring_user *user, int result)
+{
+	struct queue_request *rq = container_of(user, struct queue_request, user);
+	struct queue_runner *r = rq->q->runner;
+
+	r->in_ring--;
+	rq->result = result;
+	list_append(&r->ended, &rq->node);
+	if (!r->thread)
+		runner_kick(r);
+}
+
 /* A request whose medium was counted. 0, or -errno: nothing happened. */
 static int submit(struct umdev_queue *q, const struct queue_request *wanted, const struct gather *g)
 {
@@ -236,7 +249,9 @@ int umdev_queue_submit(struct umdev_queue *q, unsigned medium, enum umdev_media_
 		       uint64_t offset, uint64_t len, const struct umdev_seg *segs, unsigned n_segs,
 		       unsigned flags, uint32_t tag)
 {
-	struct queue_request wanted = { .q = q, .tag = tag, .serial = q->serial };
+	struct queue_request wanted = {
+		.user.ended = on_end, .q = q, .tag = tag, .serial = q->serial
+	};
 	const struct device_medium *m = get_medium(q, medium);
 	struct gather g;
 	int r;
@@ -309,15 +324,13 @@ static void take_result(struct queue_request *rq, int result)
 bool requests_reap(struct queue_runner *r)
 {
 	struct queue_request *rq;
-	int result;
 	unsigned n;
 
-	for (n = 0; r->ring && n < ENDS_PER_ROUND; n++) {
-		rq = ring_take(r->ring, &result);
-		if (!rq)
-			break;
-		r->in_ring--;
-		take_result(rq, result);
+	for (n = 0; r->thread && r->ring && n < ENDS_PER_ROUND && ring_tell(r->ring); n++)
+		;
+	for (n = 0; (rq = list_first(&r->ended, struct queue_request, node)); n++) {
+		list_remove(&rq->node);
+		take_result(rq, rq->result);
 	}
 	return n > 0;
 }
@@ -343,9 +356,9 @@ bool requests_start(struct queue_runner *r)
 		return carry_out_some(r);
 	while (r->in_ring < REQUESTS_IN_RING &&
 	       (rq = list_first(&r->waiting, struct queue_request, node))) {
-		if (!ring_prepare(r->ring, &rq->call, rq)) {
+		if (!ring_prepare(r->ring, &rq->call, &rq->user)) {
 			ring_submit(r->ring);
-			if (!ring_prepare(r->ring, &rq->call, rq))
+			if (!ring_prepare(r->ring, &rq->call, &rq->user))
 				break;
 		}
 		list_remove(&rq->node);

@@ -263,6 +263,7 @@ void runner_init(struct queue_runner *r, struct queue_group *g, unsigned number)
 	list_init(&r->inbox);
 	list_init(&r->active);
 	list_init(&r->waiting);
+	list_init(&r->ended);
 	list_init(&r->entered);
 }
 
@@ -279,13 +280,6 @@ static void on_work(struct loop_defer *defer)
 
 	if (round_make(&g->control, true))
 		loop_defer(g->loop, &g->work, on_work);
-}
-
-static void on_ring(struct loop_fd *source, uint32_t revents)
-{
-	struct queue_group *g = container_of(source, struct queue_group, ring_source);
-
-	loop_defer(g->loop, &g->work, on_work);
 }
 
 static void on_news(struct loop_fd *source, uint32_t revents)
@@ -317,18 +311,13 @@ void runner_order(struct queue_runner *r, struct umdev_queue *q)
 
 int runner_start_control(struct queue_group *g)
 {
-	int r = 0;
-
-	if (g->control.ring)
-		r = loop_add(g->loop, &g->ring_source, ring_fd(g->control.ring), EPOLLIN, on_ring);
-	if (r >= 0 && g->n_threads)
-		r = loop_add(g->loop, &g->news_source, g->news_fd, EPOLLIN, on_news);
-	return r;
+	if (!g->n_threads)
+		return 0;
+	return loop_add(g->loop, &g->news_source, g->news_fd, EPOLLIN, on_news);
 }
 
 void control_stop(struct queue_group *g)
 {
-	loop_remove(&g->ring_source);
 	loop_remove(&g->news_source);
 	loop_defer_cancel(&g->work);
 }

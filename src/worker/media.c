@@ -14,7 +14,7 @@ int worker_media_init(struct worker *w)
 		return 0;
 	/* A new group does not know yet what it needs. */
 	n = w->half->config_len ? w->shared->queue_threads : QUEUE_THREADS_MAX;
-	error = media_engine_new(&w->engine, 1 + n, MW_FD_GRAVE);
+	error = media_engine_new(&w->engine, n, MW_FD_GRAVE);
 	return error ? error : queue_group_new(&w->queues, n);
 }
 
@@ -70,12 +70,10 @@ int worker_queues_start(struct worker *w)
 
 int worker_media_start(struct worker *w)
 {
-	bool queues = has_queues(w), requests = has_requests(w);
-
-	if (queues || requests) {
+	if (has_queues(w) || has_requests(w)) {
 		w->shared->media = 1; /* before CONFIG is committed: a successor asks for it then */
 		w->shared->queue_threads = n_threads(w);
-		media_engine_trim(w->engine, requests, queues ? 1 + n_threads(w) : 0);
+		media_engine_trim(w->engine, n_threads(w));
 		return media_engine_start(w->engine, &w->loop, &w->shared->fence);
 	}
 	media_engine_free(w->engine);

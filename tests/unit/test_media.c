@@ -45,6 +45,7 @@ static void live(struct life *life, int fd, enum umdev_media_op op, unsigned n)
 	struct media_call call;
 	struct media_ring *ring;
 	struct iovec iov = { life->data, BYTES };
+	struct ring_user user;
 	int fds[2], held[RING_HELD] = { -1, -1 };
 
 	if (pipe(fds) < 0)
@@ -63,7 +64,7 @@ static void live(struct life *life, int fd, enum umdev_media_op op, unsigned n)
 					    .iov = &iov,
 					    .n_iov = 1 };
 		media_call_init(&call);
-		if (!ring_prepare(ring, &call, &call))
+		if (!ring_prepare(ring, &call, &user))
 			_exit(1);
 	}
 	ring_submit(ring);
