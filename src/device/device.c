@@ -231,6 +231,14 @@ int device_add_resource(struct umdev_device *dev, const char *name, int fd, uint
 	return 0;
 }
 
+/* A queue thread may look at `leaves`, then at the name: whichever it sees, nothing is there. */
+static void forget_medium(struct device_medium *m)
+{
+	m->name[0] = '\0';
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	*m = (struct device_medium){ .fd = -1 };
+}
+
 void device_remove_resource(struct umdev_device *dev, const char *name)
 {
 	struct device_resource *r = device_find_resource(dev, name);
@@ -240,7 +248,7 @@ void device_remove_resource(struct umdev_device *dev, const char *name)
 	assert(!(r->flags & UMDEV_RES_STREAM));
 	unmap_memory(r);
 	if (r->medium >= 0)
-		dev->media_list[r->medium] = (struct device_medium){ .fd = -1 };
+		forget_medium(&dev->media_list[r->medium]);
 	while (dev->n_media && !*dev->media_list[dev->n_media - 1].name)
 		dev->n_media--;
 	*r = dev->resources[--dev->n_resources];

@@ -248,6 +248,7 @@ void hook_begin(struct umdev_queue *q);
 void hook_end(struct umdev_queue *q);
 /* The port's view may be used until the end of the round. */
 void runner_enter(struct queue_runner *r, struct queue_port *port);
+void runner_leave(struct queue_runner *r); /* all ports; what is owed is signalled */
 /* True: there was work, another round is due. arm: the runner wants to sleep. */
 bool round_make(struct queue_runner *r, bool arm);
 int runner_start_control(struct queue_group *g);

@@ -15,6 +15,7 @@
 #include "queue/internal.h"
 
 #define DEFAULT_POLL_US 50
+#define THREADS_WITHOUT_RING 2 /* at least */
 
 static enum queue_state state_of(uint8_t byte)
 {
@@ -501,6 +502,9 @@ unsigned queue_threads_wanted(const struct umdev_device *dev)
 	const struct umdev_value *v = umdev_param(dev, "queue_threads");
 	unsigned least = has_mapped_doorbells(dev); /* the control thread does not poll */
 
+	/* Where there is no io_uring requests block the thread that carries them out. */
+	if (dev->engine && !media_engine_has_ring(dev->engine))
+		least = THREADS_WITHOUT_RING;
 	if (!dev->type->queues || !v || v->u64 < least)
 		return dev->type->queues ? least : 0;
 	return v->u64 < QUEUE_THREADS_MAX ? (unsigned)v->u64 : QUEUE_THREADS_MAX;

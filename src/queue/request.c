@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
  * Requests of queues to media: memory resolved and pinned, carried out in the runner's ring (or,
- * where there is none, by the runner itself, a few per round), told to the driver.
+ * where there is none, by the queue thread itself, a few per round), told to the driver.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -10,7 +10,7 @@
 #include "queue/internal.h"
 
 #define ENDS_PER_ROUND 128
-#define SYNC_PER_ROUND 4 /* calls that block */
+#define SYNC_PER_ROUND 4 /* calls that block: in queue threads, where there is no io_uring */
 #define DIRECT_ALIGN 512 /* of memory; every disk takes it */
 #define BOUNCE_ALIGN ((size_t)4096)
 /* Held by a request without memory, so that who waits for all requests waits for it too. */
@@ -181,25 +181,38 @@ static void pin(struct queue_request *rq, const struct gather *g)
 		dma_pin(set->dma, rq->q->port->reader, &rq->pin, NO_ADDRESS, 1);
 }
 
-/* Counted before it is asked whether the medium leaves: who takes it away looks the other way
- * round. What is in flight over a death goes on also when it leaves. NULL: nothing of it now. */
-static const struct device_medium *get_medium(struct umdev_queue *q, unsigned medium)
+/* What is in flight over a death goes on also when its medium leaves. */
+static bool is_there(const struct umdev_queue *q, const struct device_medium *m)
 {
-	const struct device_medium *m;
+	return (!load(&m->leaves) || q->phase == QUEUE_OFF) && *(const volatile char *)m->name;
+}
 
-	if (medium >= UMDEV_MAX_MEDIA)
-		return NULL;
-	m = &q->set->dev->media_list[medium];
-	__atomic_add_fetch(&q->set->in_flight[medium], 1, __ATOMIC_SEQ_CST);
-	if (*(const volatile char *)m->name && (!load(&m->leaves) || q->phase == QUEUE_OFF))
-		return m;
-	__atomic_sub_fetch(&q->set->in_flight[medium], 1, __ATOMIC_SEQ_CST);
-	return NULL;
+static const struct device_medium *find_medium(struct umdev_queue *q, unsigned medium)
+{
+	const struct device_medium *m = &q->set->dev->media_list[medium % UMDEV_MAX_MEDIA];
+
+	return medium < UMDEV_MAX_MEDIA && is_there(q, m) ? m : NULL;
+}
+
+static uint32_t *in_flight(struct umdev_queue *q, const struct device_medium *m)
+{
+	return &q->set->in_flight[m - q->set->dev->media_list];
+}
+
+/* Counted before it is asked whether the medium leaves: who takes it away looks the other way
+ * round. False: it goes. */
+static bool hold_medium(struct umdev_queue *q, const struct device_medium *m)
+{
+	__atomic_add_fetch(in_flight(q, m), 1, __ATOMIC_SEQ_CST);
+	if (is_there(q, m))
+		return true;
+	__atomic_sub_fetch(in_flight(q, m), 1, __ATOMIC_SEQ_CST);
+	return false;
 }
 
 static void put_medium(struct umdev_queue *q, const struct device_medium *m)
 {
-	__atomic_sub_fetch(&q->set->in_flight[m - q->set->dev->media_list], 1, __ATOMIC_SEQ_CST);
+	__atomic_sub_fetch(in_flight(q, m), 1, __ATOMIC_SEQ_CST);
 	if (load(&m->leaves)) {
 		store(&q->set->leaving, true);
 		q->runner->has_news = true;
@@ -219,20 +232,22 @@ static void on_end(struct ring_user *user, int result)
 		runner_kick(r);
 }
 
-/* A request whose medium was counted. 0, or -errno: nothing happened. */
-static int submit(struct umdev_queue *q, const struct queue_request *wanted, const struct gather *g)
+/* A request whose medium is held. 0, or -errno: nothing happened. */
+static int submit(struct umdev_queue *q, const struct media_call *call, uint32_t tag,
+		  const struct gather *g)
 {
 	struct queue_request *rq = take_request(q);
-	struct iovec *many;
 	int r;
 
 	if (!rq)
 		return -EBUSY;
-	many = rq->many;
-	*rq = *wanted;
-	rq->many = many;
+	rq->user.ended = on_end;
+	rq->q = q;
+	rq->tag = tag;
+	rq->serial = q->serial;
+	rq->call = *call;
 	r = put_iov(rq, g);
-	if (!r && rq->call.medium->direct && !is_aligned(g))
+	if (!r && call->medium->direct && !is_aligned(g))
 		r = use_bounce(rq);
 	if (r) {
 		put_request(rq);
@@ -249,23 +264,24 @@ int umdev_queue_submit(struct umdev_queue *q, unsigned medium, enum umdev_media_
 		       uint64_t offset, uint64_t len, const struct umdev_seg *segs, unsigned n_segs,
 		       unsigned flags, uint32_t tag)
 {
-	struct queue_request wanted = {
-		.user.ended = on_end, .q = q, .tag = tag, .serial = q->serial
-	};
-	const struct device_medium *m = get_medium(q, medium);
+	const struct device_medium *m = find_medium(q, medium);
+	struct media_call call;
 	struct gather g;
 	int r;
 
 	if (!m)
 		return -ENODEV;
-	wanted.call = (struct media_call){
-		.medium = m, .op = op, .flags = flags, .at = m->offset + offset, .left = len
-	};
 	r = judge(m, op, offset, len, n_segs);
 	if (!r)
 		r = gather(&g, q, op, len, segs, n_segs);
-	if (!r)
-		r = m->null ? 1 : submit(q, &wanted, &g);
+	if (r || m->null)
+		return r ? r : 1;
+	if (!hold_medium(q, m))
+		return -ENODEV;
+	call = (struct media_call){
+		.medium = m, .op = op, .flags = flags, .at = m->offset + offset, .left = len
+	};
+	r = submit(q, &call, tag, &g);
 	if (r)
 		put_medium(q, m);
 	return r;
@@ -341,6 +357,7 @@ static bool carry_out_some(struct queue_runner *r)
 		struct queue_request *rq = list_first(&r->waiting, struct queue_request, node);
 
 		list_remove(&rq->node);
+		runner_leave(r); /* who waits for readers does not wait for the disk */
 		take_result(rq, media_call_now(&rq->call));
 	}
 	return !list_is_empty(&r->waiting);

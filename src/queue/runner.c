@@ -201,7 +201,7 @@ static void signal_all(struct queue_runner *r, struct queue_port *port)
 	}
 }
 
-static void leave_all(struct queue_runner *r)
+void runner_leave(struct queue_runner *r)
 {
 	struct queue_port *port;
 
@@ -249,7 +249,7 @@ bool round_make(struct queue_runner *r, bool arm)
 	list_for_each_safe(q, next, &r->active, node)
 		more |= run_queue(q, arm);
 	more |= requests_start(r);
-	leave_all(r);
+	runner_leave(r);
 	if (r->has_news)
 		tell_control(r);
 	return more;

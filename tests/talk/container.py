@@ -14,6 +14,7 @@ import subprocess
 from lib import t
 from lib import vfio_user as vu
 from lib.daemon import Daemon
+from lib.test_blk import QueueDisk
 from lib.vfio_user import Client, Ram
 
 CONFINED = str(t.ROOT / "tests/lib/confined")
@@ -67,6 +68,21 @@ def serves(d: Daemon) -> None:
             c.write(0, SCR, b"\x42")
             t.equal(c.read(0, SCR, 1), b"\x42", "scratch register")
     writes_and_reads_a_disk(d)
+    reads_a_queue(d)
+
+
+def reads_a_queue(d: Daemon) -> None:
+    """The same by an I/O queue, which has a thread of its own where there is no io_uring."""
+    disk = QueueDisk(d, "file", 1 << 20)
+    try:
+        for _ in range(20):
+            for _ in range(16):
+                disk.queue_any()
+            disk.ring()
+            disk.drain()
+        disk.check_all()
+    finally:
+        disk.close()
 
 
 def lacking(d: Daemon) -> list[str]:
