@@ -14,7 +14,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 
-from lib import t
+from lib import nvme, t
 from lib.daemon import Daemon, worker_of
 from lib.sdk import Sdk
 from lib.vfio_user import RESET, Client, Ram
@@ -377,6 +377,62 @@ for _kind, _ways in (("test-blk", (_decode_off, _move, _function_reset, _hang_up
     _add_disk_case(reads_into_a_peers_bar_and_survives_its_worker, _kind)
     for _way in _ways:
         _add_in_flight(_kind, _way)
+
+
+# ---- an NVMe controller ----
+
+@contextlib.contextmanager
+def nvme_beside_memory(*settings: str) -> Iterator[tuple[nvme.Host, Device, mmap.mmap]]:
+    """A controller with its host's memory also at address 0, and an engine of another driver and
+    parent whose memory is at PLACE."""
+    with nvme.disk("capacity=4M", GROUP, *settings, store=("p2p_domain=lab",)) as (d, uuid):
+        d.umdev("parent", "add", "lab", "driver=test")
+        a = Device(d, "test-dma", GROUP)
+        with nvme.Host(d, uuid) as h:
+            h.client.dma_map(0, h.ram.size, h.ram.fd)
+            h.client.dma_map(PLACE, MEMORY_SIZE)
+            a.connect(h.ram)
+            a.place(PLACE)
+            info = a.c.region_info(MEMORY)
+            bar = mmap.mmap(info.fds[0], MEMORY_SIZE, offset=info.offset)
+            os.close(info.fds[0])
+            yield h, a, bar
+            bar.close()
+            a.close()
+
+
+def _add_nvme(threads: int) -> None:
+    def run() -> None:
+        with nvme_beside_memory(f"queue_threads={threads}", "aggregation=2") as (h, a, bar):
+            sq = h.pair(1)
+            data = os.urandom(2 * nvme.PAGE)
+            bar[:2 * nvme.PAGE] = data
+            c = h.call(sq, nvme.rw(nvme.WRITE, 0, 16, prp1=PLACE, prp2=PLACE + nvme.PAGE))
+            t.equal(c.code, nvme.OK, "a write from the peer's memory")
+            c = h.call(sq, nvme.rw(nvme.READ, 0, 16, prp1=PLACE + 0x8000, prp2=PLACE + 0x9000))
+            t.equal(c.code, nvme.OK, "a read into the peer's memory")
+            t.equal(bar[0x8000:0xa000], data, "the bytes")
+            own = h.page()
+            t.equal(h.call(sq, nvme.rw(nvme.READ, 8, 8, prp1=own)).code, nvme.OK, "a read of its own")
+            t.equal(h.get(own, nvme.PAGE), data[nvme.PAGE:], "its bytes")
+            for _ in range(20):
+                for i in range(32):
+                    h.submit(sq, nvme.rw(nvme.READ, 0, 8, prp1=PLACE + 0x1000 * (i % 16)))
+                a.enable(4)
+                bar[:] = b"\x11" * MEMORY_SIZE
+                h.wait(sq.cq, 32)
+                t.equal(bar[:].count(0x11), MEMORY_SIZE, "bytes nobody wrote over")
+                c = h.call(sq, nvme.rw(nvme.READ, 0, 8, prp1=PLACE))
+                t.equal(c.code, nvme.DATA_TRANSFER, "what is not decoded")
+                a.enable()
+            c = h.call(sq, nvme.rw(nvme.READ, 8, 8, prp1=PLACE))
+            t.equal((c.code, bar[:nvme.PAGE] == data[nvme.PAGE:]), (nvme.OK, True), "decoded again")
+    run.__name__ = f"nvme_reads_into_a_peers_bar_with_{threads}_queue_threads"
+    t.case(run, seconds=60)
+
+
+for _threads in (0, 2):
+    _add_nvme(_threads)
 
 
 # ---- the example of the SDK ----
