@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lib import t
-from lib.daemon import Daemon, worker_of
+from lib.daemon import Daemon, parent_of, worker_of
 from lib.nvme import INVALID_FIELD, OK, READ, WRITE, Host, rw
 from lib.sysfs import write_result
 
@@ -211,6 +211,22 @@ def r_an_answer_to_the_umdevd_before_is_none_to_this_one() -> None:
                 t.equal(r.write(f"{device}/vendor/assign_namespace", new), "ok", "assign")
                 t.equal(active(h), [1], "namespaces")
                 t.check(not r.is_locked(old) and r.is_locked(new), "locks")
+
+
+@t.case
+def r_media_are_not_opened_to_return_at_once() -> None:
+    """io_uring gives such a request back undone on file systems that cannot poll: it would spin."""
+    with rig() as r:
+        r.volume("data")
+        device = r.device("volume=data")
+        with Host(r.d, device):
+            keeper = parent_of(worker_of(r.d, device))
+            found = [fd for fd in os.listdir(f"/proc/{keeper}/fd")
+                     if os.readlink(f"/proc/{keeper}/fd/{fd}").endswith("data.raw")]
+            t.equal(len(found), 1, "descriptors of the volume")
+            info = Path(f"/proc/{keeper}/fdinfo/{found[0]}").read_text()
+            flags = int(next(x for x in info.splitlines() if x.startswith("flags:")).split()[1], 8)
+            t.equal(flags & os.O_NONBLOCK, 0, "O_NONBLOCK")
 
 
 def write_and_forget(r: Rig, device: str, change: str) -> None:

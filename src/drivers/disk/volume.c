@@ -79,16 +79,21 @@ bool volume_is_orphan(const struct volume *v)
 
 int volume_open(const struct volume *v, bool writable)
 {
-	char file[VOLUME_NAME + 16];
+	/* Whatever it has become meanwhile, we do not wait for it; who serves it does: a request
+	 * to a file that is non-blocking would come back without being done. */
 	int fd, flags = (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK;
+	char file[VOLUME_NAME + 16];
 
-	if (v->device) {
-		fd = open(v->device, flags);
-		return fd < 0 ? disk_failed(-errno, "device", v->device) : fd;
-	}
 	snprintf(file, sizeof(file), "%s.raw", v->name);
-	fd = openat(v->store->dir_fd, file, flags | O_NOFOLLOW);
-	return fd < 0 ? disk_failed(-errno, "volume", v->name) : fd;
+	if (v->device)
+		fd = open(v->device, flags);
+	else
+		fd = openat(v->store->dir_fd, file, flags | O_NOFOLLOW);
+	if (fd < 0)
+		return disk_failed(-errno, v->device ? "device" : "volume",
+				   v->device ? v->device : v->name);
+	fcntl(fd, F_SETFL, flags & O_ACCMODE);
+	return fd;
 }
 
 /* ---- the ends of work ---- */
