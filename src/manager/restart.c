@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -48,19 +49,36 @@ void restart_close(struct manager *m)
 	close(take_fd(&m->state_fd));
 }
 
+/* The whole text of the file that fd is; what it was before does not matter. */
+static int write_whole(int fd, const char *text)
+{
+	size_t len = strlen(text);
+	ssize_t n = write(fd, text, len);
+	struct stat st;
+
+	if (n < 0 || (size_t)n < len)
+		return n < 0 ? -errno : -ENOSPC;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	return (size_t)st.st_size > len && ftruncate(fd, n) < 0 ? -errno : 0;
+}
+
+/* Exchanged with the file before it, which is written the next time: that spares the kernel an
+ * inode made and one destroyed. A new file, and a file system that cannot, take the ordinary way.
+ */
 int restart_write(const struct manager *m, const char *name, const char *text)
 {
 	_cleanup_close_ int fd = openat(m->state_fd, STATE_TMP,
-					O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW,
-					0600);
-	size_t len = strlen(text);
-	ssize_t n;
+					O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	int r;
 
 	if (fd < 0)
 		return -errno;
-	n = write(fd, text, len);
-	if (n < 0 || (size_t)n < len)
-		return n < 0 ? -errno : -ENOSPC;
+	r = write_whole(fd, text);
+	if (r < 0)
+		return r;
+	if (renameat2(m->state_fd, STATE_TMP, m->state_fd, name, RENAME_EXCHANGE) == 0)
+		return 0;
 	return renameat(m->state_fd, STATE_TMP, m->state_fd, name) < 0 ? -errno : 0;
 }
 
