@@ -89,7 +89,7 @@ static void put(struct nvme *n, uint32_t region, uint64_t offset, uint64_t value
 
 static void ring(struct nvme *n, unsigned word, uint32_t value)
 {
-	if (n->doorbells && word > 1) /* the admin queue's can be sent either way */
+	if (n->doorbells)
 		__atomic_store_n(&n->doorbells[word], value, __ATOMIC_RELEASE);
 	else
 		put(n, 0, DOORBELLS + 4 * word, value, 4);

@@ -68,6 +68,23 @@ int media_call_now(struct media_call *call)
 	return r < 0 ? -errno : (int)r;
 }
 
+/* Memory in one piece needs no list that the kernel would have to copy. */
+static void prepare_move(const struct media_call *call, struct io_uring_sqe *sqe)
+{
+	const struct iovec *iov = call->iov;
+	int fd = call->medium->fd;
+
+	if (call->op == UMDEV_MEDIA_READ && call->n_iov == 1)
+		io_uring_prep_read(sqe, fd, iov->iov_base, (unsigned)iov->iov_len, call->at);
+	else if (call->op == UMDEV_MEDIA_READ)
+		io_uring_prep_readv(sqe, fd, iov, call->n_iov, call->at);
+	else if (call->n_iov == 1)
+		io_uring_prep_write(sqe, fd, iov->iov_base, (unsigned)iov->iov_len, call->at);
+	else
+		io_uring_prep_writev(sqe, fd, iov, call->n_iov, call->at);
+	sqe->rw_flags = call->op == UMDEV_MEDIA_WRITE ? sync_flag(call) : 0;
+}
+
 void call_prepare(const struct media_call *call, struct io_uring_sqe *sqe)
 {
 	int fd = call->medium->fd;
@@ -78,11 +95,7 @@ void call_prepare(const struct media_call *call, struct io_uring_sqe *sqe)
 	}
 	switch (call->step) {
 	case MEDIA_STEP_MOVE:
-		if (call->op == UMDEV_MEDIA_READ)
-			io_uring_prep_readv(sqe, fd, call->iov, call->n_iov, call->at);
-		else
-			io_uring_prep_writev2(sqe, fd, call->iov, call->n_iov, call->at,
-					      sync_flag(call));
+		prepare_move(call, sqe);
 		break;
 	case MEDIA_STEP_ALLOCATE:
 		io_uring_prep_fallocate(sqe, fd, fallocate_mode(call), call->at, call->left);
