@@ -77,7 +77,7 @@ static void print_path(const json_t *device)
 	const char *path = json_string_value(json_object_get(device, "path"));
 	_cleanup_free_ char *run = NULL;
 
-	if (path && path_root(PATH_RUN, &run) == 0)
+	if (path && *path && path_root(PATH_RUN, &run) == 0)
 		printf("%-12s %s/sys%s\n", "path", run, path);
 }
 

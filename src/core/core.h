@@ -249,6 +249,9 @@ struct core_ops {
 	void (*job_cancel)(void *arg, struct umdev_job *job, bool leave);
 	/* Is there a definition? NULL: never. */
 	bool (*is_defined)(void *arg, const struct umdev_parent *parent, const char *uuid);
+	/* Definitions that could not be started, a line each, at most TREE_ATTR_SIZE bytes; their
+	 * length. NULL: never one. */
+	int (*failed_definitions)(void *arg, char *buf);
 	/* Disconnect the client: core_closed() follows. force: surprise removal, deadline 2 s. */
 	void (*disconnect)(void *arg, struct umdev_mdev *mdev, bool force);
 	void (*event)(void *arg, const struct core_event *event);

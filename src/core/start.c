@@ -287,7 +287,17 @@ static int stop_store(struct tree_node *node, const struct tree_attr *attr, unsi
 	return error < 0 ? error : mdev_stop(node->object, &set);
 }
 
+static int failed_show(struct tree_node *node, const struct tree_attr *attr, unsigned index,
+		       char *buf)
+{
+	const struct core *core = node->object;
+	const struct core_ops *ops = core->ops;
+
+	return ops->failed_definitions ? ops->failed_definitions(core->ops_arg, buf) : 0;
+}
+
 static const struct tree_attr start_attrs[] = {
+	{ .name = "mdev_failed", .mode = 0444, .show = failed_show },
 	{ .name = "mdev_start", .mode = 0200, .store = start_store },
 	{ .name = "mdev_stop", .mode = 0200, .store = stop_store },
 	{ 0 },

@@ -365,9 +365,17 @@ static int run_show(struct manager *m, const struct control_peer *peer, json_t *
 {
 	static const struct tree_user root = { 0 };
 	const struct tree_user *user = peer->trusted ? &root : &peer->user;
+	const char *name = varlink_text(params, "name");
 	struct umdev_mdev *mdev;
-	int r = mdev_find_name(&m->core, varlink_text(params, "name"), &mdev);
+	int r = mdev_find_name(&m->core, name, &mdev);
+	json_t *failed = r == -ENODEV || r == -ENOENT ? definitions_failed_one(m->definitions, name)
+						      : NULL;
 
+	if (failed) {
+		*ret = json_pack("{s:o, s:[], s:{s:s, s:s, s:s}}", "device", failed, "params",
+				 "attach", "presentation", "none", "socket", "", "directory", "");
+		return *ret ? 0 : -ENOMEM;
+	}
 	if (r < 0)
 		return r;
 	if (!mdev->dir)

@@ -2,8 +2,12 @@
 /* Autostart of definitions; definitions.h has the rules. */
 #include "manager/definitions.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
+#include <umdev/cleanup.h>
+#include <unistd.h>
 #include "base/err.h"
 #include "base/list.h"
 #include "base/log.h"
@@ -13,6 +17,9 @@
 #include "manager/control.h"
 #include "manager/definition_store.h"
 #include "manager/manager.h"
+#include "manager/restart.h"
+
+#define UNFINISHED ".definition" /* in $UMDEV_RUN/state */
 
 /* queued -> current -> gone, or failed */
 struct start { /* owned by the list it is in */
@@ -188,11 +195,29 @@ static void unwind(struct definitions *d, struct start *s, int r)
 		mdev_remove(mdev, MDEV_REMOVE_FORCE, NULL);
 }
 
+/* Which device is being made, for a successor. */
+static void note(const struct manager *m, const struct start *s)
+{
+	int r = m->state_fd < 0 ? 0 : restart_write(m, UNFINISHED, s->uuid_text);
+
+	if (r < 0)
+		log_warning("device %s: cannot note that it is being made: %s", s->uuid_text,
+			    strerror(-r));
+}
+
+static void note_end(const struct manager *m)
+{
+	if (m->state_fd >= 0)
+		unlinkat(m->state_fd, UNFINISHED, 0);
+}
+
 /* r: of the last step. The first in the queue is done with, well or not. */
 static void end(struct definitions *d, struct start *s, int r)
 {
 	if (r < 0)
 		unwind(d, s, r);
+	if (!s->old)
+		note_end(d->manager);
 	if (s->asked) {
 		err_clear();
 		if (r < 0)
@@ -218,6 +243,29 @@ static bool is_there(struct manager *m, const struct start *s)
 	       strcmp(mdev->type->info->name, s->def.type) == 0;
 }
 
+/* What an umdevd before us was making when it ended: nobody was told that it is there. */
+static void unmake(struct manager *m)
+{
+	_cleanup_close_ int fd = m->state_fd < 0
+					 ? -1
+					 : openat(m->state_fd, UNFINISHED,
+						  O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	char text[UUID_TEXT] = "";
+	struct umdev_mdev *mdev;
+	struct uuid uuid;
+
+	if (fd < 0 || read(fd, text, UUID_TEXT - 1) != UUID_TEXT - 1 ||
+	    uuid_parse(text, UUID_TEXT - 1, &uuid) < 0)
+		return;
+	mdev = mdev_find(&m->core, &uuid);
+	if (!mdev)
+		return;
+	log_warning("device %s: removed: umdevd ended while it was made of its definition",
+		    mdev->uuid_text);
+	if (mdev->state != MDEV_REMOVING)
+		mdev_remove(mdev, MDEV_REMOVE_FORCE, NULL);
+}
+
 /* As far as it goes without waiting. */
 static void go_on(struct definitions *d)
 {
@@ -231,6 +279,8 @@ static void go_on(struct definitions *d)
 			start_free(s);
 			continue;
 		}
+		if (!s->made)
+			note(d->manager, s);
 		r = s->made ? 0 : create(d, s);
 		s->made |= r >= 0;
 		if (r == 0)
@@ -306,6 +356,8 @@ struct definitions *definitions_start(struct manager *m)
 	d->wait.done = stored;
 	list_init(&d->queue);
 	list_init(&d->failed);
+	unmake(m);
+	note_end(m);
 	definition_each(&m->config, load, d);
 	go_on(d);
 	return d;
@@ -320,11 +372,27 @@ void definitions_free(struct definitions *d)
 	if (d->waiting)
 		attr_cancel(&d->wait);
 	loop_defer_cancel(&d->more);
+	if (!d->manager->keep)
+		note_end(d->manager);
 	while ((s = list_first(&d->queue, struct start, node)))
 		start_free(s);
 	while ((s = list_first(&d->failed, struct start, node)))
 		start_free(s);
 	free(d);
+}
+
+/* Until a device of its UUID exists. */
+static bool is_failed(const struct definitions *d, const struct start *s)
+{
+	return !mdev_find(&d->manager->core, &s->uuid);
+}
+
+static json_t *failed_json(const struct start *s)
+{
+	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:s, s:s, s:[]}", "uuid",
+			 s->uuid_text, "label", "", "parent", s->parent, "type", s->def.type,
+			 "device_api", "", "path", "", "group", -1, "state", "failed", "error",
+			 s->why, "settings");
 }
 
 void definitions_failed_json(const struct definitions *d, const char *parent, json_t **array)
@@ -334,13 +402,40 @@ void definitions_failed_json(const struct definitions *d, const char *parent, js
 	if (!d)
 		return;
 	list_for_each(s, &d->failed, node) {
-		if ((parent && strcmp(parent, s->parent) != 0) ||
-		    mdev_find(&d->manager->core, &s->uuid))
-			continue;
-		control_append(array,
-			       json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:s, s:s, s:[]}",
-					 "uuid", s->uuid_text, "label", "", "parent", s->parent,
-					 "type", s->def.type, "device_api", "", "path", "", "group",
-					 -1, "state", "failed", "error", s->why, "settings"));
+		if (is_failed(d, s) && (!parent || strcmp(parent, s->parent) == 0))
+			control_append(array, failed_json(s));
 	}
+}
+
+json_t *definitions_failed_one(const struct definitions *d, const char *uuid)
+{
+	struct start *s;
+
+	if (!d)
+		return NULL;
+	list_for_each(s, &d->failed, node) {
+		if (is_failed(d, s) && strcasecmp(uuid, s->uuid_text) == 0)
+			return failed_json(s);
+	}
+	return NULL;
+}
+
+int definitions_failed_text(const struct definitions *d, char *buf, size_t size)
+{
+	size_t used = 0;
+	struct start *s;
+
+	if (!d)
+		return 0;
+	list_for_each(s, &d->failed, node) {
+		_cleanup_free_ char *line = str_printf("%s %s %s\n", s->uuid_text, s->parent,
+						       s->why);
+		size_t len = line ? strlen(line) : 0;
+
+		if (!is_failed(d, s) || len > size - used)
+			continue;
+		memcpy(buf + used, line, len);
+		used += len;
+	}
+	return (int)used;
 }

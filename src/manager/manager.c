@@ -101,6 +101,13 @@ static bool op_is_defined(void *arg, const struct umdev_parent *parent, const ch
 	return path && access(path, F_OK) == 0;
 }
 
+static int op_failed_definitions(void *arg, char *buf)
+{
+	const struct manager *m = arg;
+
+	return definitions_failed_text(m->definitions, buf, TREE_ATTR_SIZE);
+}
+
 static void op_disconnect(void *arg, struct umdev_mdev *mdev, bool force)
 {
 	struct listener *l = mdev->manager;
@@ -174,6 +181,7 @@ static const struct core_ops core_ops = {
 	.job_start = jobs_start,
 	.job_cancel = jobs_cancel,
 	.is_defined = op_is_defined,
+	.failed_definitions = op_failed_definitions,
 	.disconnect = op_disconnect,
 	.event = op_event,
 	.dirty = op_dirty,

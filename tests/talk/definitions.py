@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import select
 import signal
+import subprocess
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -109,11 +112,65 @@ def a_failure_is_shown_undone_and_stops_nothing() -> None:
             t.check(f"{name(6)} of t0" in d.log() and "exists already" in d.log(), d.log())
             t.equal(free(d, "mtty-1"), 23, "ports that are left")
             t.check("failed" in d.umdev("list", "card0").stdout, "umdev list")
+            text = d.umdev("show", name(2)).stdout
+            t.check("failed" in text and "mdev/nothing/value: No such file" in text, text)
+            answer = json.loads(d.umdev("show", "-j", name(2)).stdout)
+            t.equal(answer["device"], shown[name(2)], "show -j")
+            t.check("none" in d.umdev("attach", name(2), ok=False).stderr, "umdev attach")
+            failed = d.sys / "class/mdev/mdev_failed"
+            t.equal(sorted(failed.read_text().splitlines()),
+                    sorted(f"{u} {x['parent']} {x['error']}" for u, x in shown.items()
+                           if x["state"] == "failed"), "mdev_failed")
             with d.varlink() as v:
                 t.equal([x["uuid"] for x in v.call("List", parent="t0")["devices"]], [name(7)],
                         "of one parent")
                 v.call("Create", parent="card0", type="mtty-2", uuid=name(1), settings=[])
             t.equal(devices(d)[name(1)]["state"], "idle", "made by hand")
+            t.check(name(1) not in failed.read_text(), "it is still told as failed")
+            t.equal(d.umdev("show", name(2), ok=False).returncode, 0, "show of another one")
+
+
+@t.case(seconds=60)
+def a_device_is_never_half_made_wherever_umdevd_is_killed() -> None:
+    """Killed at every system call stop of `umdev start`; the next umdevd makes it of its definition,
+    which is started by itself, with all attributes or, after the answer, lets it be."""
+    if os.geteuid():
+        t.skip("umdevd can be traced by root only")
+    with host() as h:
+        values = {"note": "a", "gain": "7", "color": "blue"}
+        define(h, "t0", name(1), auto("test-regs", *((f"vendor/{param}/value", value)
+                                                     for param, value in values.items())))
+        with h as d:
+            n, half = 0, 0
+            while True:
+                n += 1
+                d.umdev("remove", name(1))
+                assert d.process
+                tracer = subprocess.Popen([t.BUILD / "tests/survive/kill-at", str(d.process.pid),
+                                           str(n)], stdout=subprocess.PIPE, text=True)
+                assert tracer.stdout
+                while not select.select([tracer.stdout], [], [], 0.02)[0]:
+                    with contextlib.suppress(OSError, EOFError):  # killed in what wakes it
+                        devices(d)
+                t.equal(tracer.stdout.readline(), "ready\n", "kill-at")
+                answered = d.umdev("start", "--uuid", name(1), ok=False).returncode == 0
+                killed = bool(select.select([tracer.stdout], [], [], 0.1 if answered else 5)[0])
+                tracer.kill()
+                tracer.wait()
+                tracer.stdout.close()
+                if not killed:
+                    break
+                d.process.wait()
+                d.process = None
+                before = d.log()
+                d.start()
+                half += "while it was made of its definition" in d.log()[len(before):]
+                t.equal(set(devices(d)[name(1)]["settings"]),
+                        {f"{param}={value}" for param, value in values.items()},
+                        f"after a kill at stop {n}")
+            t.check(answered and devices(d)[name(1)]["settings"], "not made without a kill")
+            t.fact(f"{n - 1} kills, {half} devices were half made")
+            t.check(half > 0, "none was half made")
 
 
 @t.case

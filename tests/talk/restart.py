@@ -83,6 +83,7 @@ def devices_of_every_kind(d: Daemon) -> dict[str, str]:
         "unbound": d.create("card1", "mtty-2", "backend=file"),
         "shared1": d.create("t0", "test-dma"),
         "failed": d.create("t0", "test-regs", "label=failed"),
+        "started": d.create("t0", "test-regs", "label=started"),
     }
     peer = param(d, kinds["shared1"], "peer_to_peer_resource_uuid")
     kinds["shared2"] = d.create("t0", "test-dma", f"peer_to_peer_resource_uuid={peer}")
@@ -90,6 +91,7 @@ def devices_of_every_kind(d: Daemon) -> dict[str, str]:
     set_param(d, kinds["idle"], "color", "blue")
     for uuid in gap:
         d.umdev("remove", uuid)
+    d.umdev("commit", kinds["started"])
     write(d, "/bus/mdev/drivers/mtty/unbind", kinds["unbound"])
     with Client(d.socket(kinds["failed"])):
         os.kill(parent_of(worker_of(d, kinds["failed"])), signal.SIGKILL)
@@ -104,12 +106,15 @@ def whatever_is_not_in_use_is_the_same_after_a_kill() -> None:
         os.chmod(d.socket(kinds["plain"]), 0o666)
         before, listed = tree(d), list_devices(d)
         why = error_of(d, kinds["failed"])
+        keeper = parent_of(worker_of(d, kinds["started"]))
         for end in (d.kill, d.leave):
             end()
             d.start()
             t.equal(tree(d), before, "the tree")
             t.equal(list_devices(d), listed, "what List says")
             t.equal(error_of(d, kinds["failed"]), why, "why it failed")
+            t.equal((d.state_of(kinds["started"]), parent_of(worker_of(d, kinds["started"]))),
+                    ("started", keeper), "a started device, and its keeper")
         t.equal(stat.S_IMODE(d.socket(kinds["plain"]).stat().st_mode), 0o666, "mode of a socket")
         with Client(d.socket(kinds["idle"])) as c:
             t.equal(get(c, GAIN, 4), 7, "a value that the worker was given")

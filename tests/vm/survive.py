@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""A guest that moves bytes through its ports while whatever serves them is killed every second."""
+"""A guest that moves bytes through its ports while whatever serves them is killed, or becomes another
+program, every second."""
 from __future__ import annotations
 
 import contextlib
@@ -47,7 +48,7 @@ def exchange(d: Daemon, g: Guest, device: str) -> float:
 
 
 @t.case
-def a_transfer_does_not_notice_that_its_worker_is_killed_every_second() -> None:
+def a_transfer_does_not_notice_that_its_worker_is_killed_or_restarted_every_second() -> None:
     with Daemon() as d:
         d.add_card()
         device = d.create("card0", "mtty-2")
@@ -65,6 +66,15 @@ def a_transfer_does_not_notice_that_its_worker_is_killed_every_second() -> None:
                 seconds = exchange(d, g, device)
             t.check(times[0] > 3, f"only {times[0]} kills")
             t.fact(f"2 ports x 2 x {BYTES} bytes in {seconds:.1f} s over {times[0]} kills")
+
+            def restart() -> None:
+                t.equal(d.umdev("restart", "--all").stdout.split(), [device], "devices that moved")
+
+            with every_second(restart) as times:
+                seconds = exchange(d, g, device)
+            t.check(times[0] > 3, f"only {times[0]} restarts")
+            t.fact(f"2 ports x 2 x {BYTES} bytes in {seconds:.1f} s over {times[0]} restarts")
+            t.equal(parent_of(worker_of(d, device)), keeper, "keeper")
             t.equal(d.state_of(device), "connected", "state")
 
 
