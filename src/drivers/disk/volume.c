@@ -233,6 +233,8 @@ static int start_making(struct volume *v)
 	if (v->device) {
 		/* Not one that is mounted, or that another claims. */
 		fd = open(v->device, O_RDWR | O_CLOEXEC | O_EXCL);
+		if (fd < 0 && errno == EBUSY)
+			return disk_failed(-EBUSY, "mounted or claimed: device", v->device);
 		if (fd < 0)
 			return disk_failed(-errno, "device", v->device);
 	}
