@@ -323,7 +323,7 @@ static void end_request(struct queue_request *rq, int status)
 	dma_unpin(q->set->dma, q->port->reader, &rq->pin);
 	put_medium(q, rq->call.medium);
 	q->in_flight--;
-	q->kicked = true; /* it may have waited for this */
+	store(&q->kicked, true); /* it may have waited for this */
 	put_request(rq);
 }
 

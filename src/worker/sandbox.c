@@ -25,6 +25,9 @@
  *   Should: what the table in syscalls.c allows, for the reason it gives.
  *   Mustn't: anything else, whatever the stages before do not know.
  *
+ * `paths` and `calls` bind the thread that enters them: queue threads, which are made before, do so
+ * by themselves before the worker goes on (sandbox_enter_thread).
+ *
  * Without a user namespace or landlock (an old kernel, a container that forbids them) the other
  * stages hold the line alone; without a filter a worker does not start.
  */

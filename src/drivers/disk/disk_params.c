@@ -70,7 +70,7 @@ static const struct umdev_param queue_threads = {
 	.description = "threads that serve I/O queues; 0: the control thread does",
 	.unit = "threads",
 	.def = "0",
-	.max = 16,
+	.max = 8,
 	.type = UMDEV_U32,
 	.writable = UMDEV_W_IDLE,
 };
