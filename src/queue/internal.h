@@ -3,6 +3,7 @@
  * What the files of src/queue share. queue.h says what survives and who waits for whom.
  *
  *   queue.c    states of queues, in transactions and after them; what drivers call there
+ *   group.c    begin and end of the runners
  *   shared.c   the state memory: layout, and the check of an inherited one
  *   runner.c   a round; the control thread's runner
  *   thread.c   queue threads
