@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <umdev/cleanup.h>
 #include <unistd.h>
 #include "base/log.h"
@@ -270,6 +271,9 @@ void vfio_server_disconnect(struct vfio_server *s, enum vfio_close_reason reason
 	s->half->state = VFIO_CLOSING;
 	s->half->reported = 1 + reason;
 	vfio_commit(s);
+	/* What did not end in time may take for ever: the client need not wait for it, too. */
+	if (reason == VFIO_CLOSE_FAULT)
+		shutdown(s->shared->conn.fd, SHUT_RDWR);
 	try_to_close(s);
 }
 

@@ -75,6 +75,7 @@ const struct sandbox_rule sandbox_rules[] = {
 	/* descriptors: those it has */
 	ALLOW(close, "what it was sent"),
 	ALLOW(close_range, "what a life before it left"),
+	ALLOW(shutdown, "a client is told that its device failed"),
 	ALLOW(accept4, "rendezvous, and ports that listen"),
 	WITH(getsockopt, IS(1, SOL_SOCKET), "who came to the rendezvous"),
 	ALLOW(fstat, "what is this that I was sent"),

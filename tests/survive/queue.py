@@ -10,7 +10,8 @@ import struct
 import time
 
 from lib import t
-from lib.daemon import worker_of
+from lib.daemon import Daemon, worker_of
+from lib.slow_disk import SlowDisk
 from lib.test_blk import (BLOCK, DATA_IOVA, DEPTH, DONE, ERROR, FLUSH, HEAD, QUEUE, READ, THREAD,
                           WRITE, Disk, Kind, QueueDisk, children_of_keeper, content, disk, kill_all)
 
@@ -209,6 +210,36 @@ def switches(pid: int) -> int:
         with open(f"/proc/{pid}/task/{task}/status") as f:
             total += sum(int(line.split()[1]) for line in f if "ctxt_switches" in line)
     return total
+
+
+@of_each_kind
+def a_disk_that_hangs_does_not_hold_an_unmap_for_ever(kind: Kind) -> None:
+    """The device fails after 3 s, before QEMU gives up at 5; others are not concerned."""
+    with SlowDisk(1 << 20) as slow, \
+            Daemon(env={"UMDEV_TEST_MEDIUM": str(slow.path)}) as daemon:
+        daemon.umdev("parent", "add", "lab", "driver=test")
+        d = kind.make(daemon, "named", 1 << 20, *kind.parameters)
+        other = kind.make(daemon, "memory", 1 << 20, *kind.parameters)
+        slow.hold()
+        d.queue(READ, 0, 8)
+        d.ring()
+        t.wait_for(lambda: slow.under_way() > 0, 5, "the read")
+        began = time.monotonic()
+        try:
+            d.client.dma_unmap(DATA_IOVA, d.data.size)
+        except (ConnectionError, EOFError):
+            pass
+        else:
+            raise t.Failure("memory of a read that is under way was unmapped")
+        t.check(2.5 < time.monotonic() - began < 4.5, f"{time.monotonic() - began:.1f} s")
+        other.queue(WRITE, 0, 8)
+        other.ring()
+        other.drain()
+        t.check(other.client.slowest < 1, f"the other waited {other.client.slowest} s")
+        slow.go()
+        t.wait_for(lambda: daemon.state_of(d.uuid) == "idle", 5, "the end of the connection")
+        other.close()
+        d.close()
 
 
 @t.case
