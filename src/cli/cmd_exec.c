@@ -84,6 +84,8 @@ static int prepare(const char *run_dir, const char *config_dir, bool network)
 	if (r == 0)
 		r = namespace_merge_sys(run_dir);
 	if (r == 0)
+		r = namespace_place_vfio(run_dir, network);
+	if (r == 0)
 		r = namespace_place_mdevctl(run_dir, mdevctl);
 	if (r == 0)
 		r = pass_roots();

@@ -273,6 +273,52 @@ int namespace_merge_sys(const char *run_dir)
 	return r < 0 ? r : make_read_only("/sys");
 }
 
+/* ---- /dev/vfio ---- */
+
+#define VFIO_DIR "/dev/vfio"
+
+static int place_device(const char *name, void *arg)
+{
+	const char *host = arg;
+	char from[PATH_MAX], to[PATH_MAX];
+
+	str_format(from, sizeof(from), "%s/%s", host, name);
+	str_format(to, sizeof(to), "/dev/%s", name);
+	return place(from, to);
+}
+
+/* libudev takes a /dev that is no devtmpfs, on a machine without udevd, for a container's, and
+ * hears of nothing there. */
+static bool may_cover_dev(bool uevents)
+{
+	return !uevents || access("/run/udev/control", F_OK) == 0;
+}
+
+int namespace_place_vfio(const char *run_dir, bool uevents)
+{
+	_cleanup_free_ char *host = str_printf("%s/hostdev", run_dir);
+	_cleanup_free_ char *vfio = str_printf("%s/vfio", run_dir);
+	int r;
+
+	if (!host || !vfio)
+		return -ENOMEM;
+	if (access(vfio, X_OK) < 0)
+		return 0; /* umdevd could not mount it, and said so */
+	r = make_dir(host);
+	if (r == 0)
+		r = bind_dir("/dev", host);
+	if (r == 0 && access(VFIO_DIR, F_OK) < 0 && !may_cover_dev(uevents))
+		return 0;
+	if (r == 0 && access(VFIO_DIR, F_OK) < 0) {
+		r = cover("/dev");
+		if (r == 0)
+			r = each_entry(host, place_device, host);
+		if (r == 0)
+			r = make_dir(VFIO_DIR);
+	}
+	return r < 0 ? r : bind_dir(vfio, VFIO_DIR);
+}
+
 /* ---- /etc/mdevctl.d ---- */
 
 /* An entry of the machine's /etc as a link into hostetc, so that it stays the machine's. */

@@ -24,6 +24,11 @@ int namespace_enter(bool network);
 /* /sys is the machine's and $UMDEV_RUN/sys. */
 int namespace_merge_sys(const char *run_dir);
 
+/* /dev/vfio is $UMDEV_RUN/vfio, where umdevd shows it; the machine's /dev is at hostdev. Where it
+ * has no /dev/vfio, its entries are bound into a new /dev: what comes later is not seen. That is
+ * left undone where it would keep uevents from libudev. */
+int namespace_place_vfio(const char *run_dir, bool uevents);
+
 /* /etc/mdevctl.d is `dir`. */
 int namespace_place_mdevctl(const char *run_dir, const char *dir);
 

@@ -41,6 +41,8 @@ static int autoprobe_store(struct tree_node *node, const struct tree_attr *attr,
 	struct core *core = node->object;
 
 	core->drivers_autoprobe = text[0] != '0';
+	if (core->tree.owned_changed) /* kept with what else was set in the tree */
+		core->tree.owned_changed(&core->tree);
 	return 0;
 }
 

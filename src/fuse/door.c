@@ -77,7 +77,7 @@ static int clear_mount_point(const char *path)
 	return 0;
 }
 
-static int mount_session(struct fuse_door *door)
+static int mount_session(struct fuse_door *door, const struct fuse_lowlevel_ops *ops)
 {
 	char options[] = "fsname=umdev,subtype=umdev,nosuid,nodev,noexec,allow_other";
 	char *argv[] = { "umdevd", "-o", options, NULL };
@@ -94,7 +94,7 @@ static int mount_session(struct fuse_door *door)
 			       strerror(-r));
 	}
 	fuse_set_log_func(log_from_fuse);
-	door->session = fuse_session_new(&args, &door_ops, sizeof(door_ops), door);
+	door->session = fuse_session_new(&args, ops, sizeof(*ops), door);
 	fuse_opt_free_args(&args);
 	if (!door->session)
 		return err_set(-ENOMEM, "libfuse cannot start a session");
@@ -131,8 +131,8 @@ static void on_requests(struct loop_fd *source, uint32_t revents)
 	}
 }
 
-int fuse_door_open(struct tree *tree, struct loop *loop, const char *mount_point,
-		   struct fuse_door **ret)
+int door_open(const struct fuse_lowlevel_ops *ops, struct tree *tree, struct core *core,
+	      struct loop *loop, const char *mount_point, struct fuse_door **ret)
 {
 	struct fuse_door *door = calloc(1, sizeof(*door));
 	int r, fd;
@@ -140,13 +140,14 @@ int fuse_door_open(struct tree *tree, struct loop *loop, const char *mount_point
 	if (!door)
 		return -ENOMEM;
 	door->tree = tree;
+	door->core = core;
 	door->source = (struct loop_fd)LOOP_FD_INIT;
 	list_init(&door->handles);
 	list_init(&door->held);
 	door->mount_point = strdup(mount_point);
 	r = door->mount_point ? clear_mount_point(mount_point) : -ENOMEM;
 	if (r == 0)
-		r = mount_session(door);
+		r = mount_session(door, ops);
 	if (r == 0) {
 		fd = fuse_session_fd(door->session);
 		r = fd_set_cloexec(fd, true);
@@ -161,6 +162,12 @@ int fuse_door_open(struct tree *tree, struct loop *loop, const char *mount_point
 	}
 	*ret = door;
 	return 0;
+}
+
+int fuse_door_open(struct tree *tree, struct loop *loop, const char *mount_point,
+		   struct fuse_door **ret)
+{
+	return door_open(&door_ops, tree, NULL, loop, mount_point, ret);
 }
 
 void fuse_door_close(struct fuse_door *door)

@@ -16,8 +16,11 @@
 #include "base/loop.h"
 #include "tree/tree.h"
 
+struct core;
+
 struct fuse_door {
 	struct tree *tree; /* borrowed */
+	struct core *core; /* borrowed; of the directory of groups (vfio_dir.c) */
 	struct fuse_session *session;
 	struct loop_fd source;
 	struct fuse_buf buf; /* of one request; grown by libfuse, freed by us */
@@ -47,6 +50,10 @@ struct held {
 };
 
 extern const struct fuse_lowlevel_ops door_ops;
+
+/* fuse_door_open for those operations. */
+int door_open(const struct fuse_lowlevel_ops *ops, struct tree *tree, struct core *core,
+	      struct loop *loop, const char *mount_point, struct fuse_door **ret);
 
 /* Ends a held write: the writer gets `result`. */
 void held_answer(struct held *held, int result);

@@ -14,11 +14,15 @@
 #include "base/loop.h"
 #include "tree/tree.h"
 
+struct core;
 struct fuse_door;
 
 /* Makes the directory mount_point when it is missing. 0 / -errno (text left with err_set); -EBUSY:
  * a live tree is mounted there. The tree must outlive the door. */
 int fuse_door_open(struct tree *tree, struct loop *loop, const char *mount_point,
+		   struct fuse_door **ret);
+/* The same for a directory like /dev/vfio (vfio_dir.c). */
+int fuse_vfio_open(struct core *core, struct loop *loop, const char *mount_point,
 		   struct fuse_door **ret);
 /* Unmounts. Requests that wait are answered -ENODEV. Accepts NULL. */
 void fuse_door_close(struct fuse_door *door);

@@ -66,8 +66,8 @@ int control_undefine(struct manager *m, const struct control_peer *peer, json_t 
 		     struct attr_wait *wait, json_t **ret);
 int control_modify(struct manager *m, const struct control_peer *peer, json_t *params,
 		   struct attr_wait *wait, json_t **ret);
-int control_start(struct manager *m, const struct control_peer *peer, json_t *params,
-		  struct attr_wait *wait, json_t **ret);
+int control_start_defined(struct manager *m, const struct control_peer *peer, json_t *params,
+			  struct attr_wait *wait, json_t **ret);
 int control_definitions(struct manager *m, const struct control_peer *peer, json_t *params,
 			struct attr_wait *wait, json_t **ret);
 int control_set_attrs(struct manager *m, const struct control_peer *peer, json_t *params,

@@ -267,8 +267,8 @@ int control_modify(struct manager *m, const struct control_peer *peer, json_t *p
 
 /* ---- start ---- */
 
-int control_start(struct manager *m, const struct control_peer *peer, json_t *params,
-		  struct attr_wait *wait, json_t **ret)
+int control_start_defined(struct manager *m, const struct control_peer *peer, json_t *params,
+			  struct attr_wait *wait, json_t **ret)
 {
 	const char *given = varlink_text(params, "parent"), *type = varlink_text(params, "type");
 	bool whole = type || varlink_text(params, "definition");

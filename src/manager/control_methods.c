@@ -626,7 +626,7 @@ const struct control_method control_methods[] = {
 		      { "delete", VARLINK_BOOL, .optional = true },
 		      { "index", VARLINK_INT, .optional = true },
 		      { "definition", VARLINK_TEXT, .optional = true } } },
-	{ "io.umdev.Start", .run = control_start, .changes = true,
+	{ "io.umdev.Start", .run = control_start_defined, .changes = true,
 	  .params = { { "uuid", VARLINK_TEXT, .optional = true },
 		      { "parent", VARLINK_TEXT, .optional = true },
 		      { "type", VARLINK_TEXT, .optional = true },

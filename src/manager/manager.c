@@ -24,6 +24,7 @@
 #include "manager/mdevctl_root.h"
 #include "manager/owners.h"
 #include "manager/restart.h"
+#include "manager/uevents.h"
 #include "manager/upgrade.h"
 #include "manager/worker_proc.h"
 
@@ -160,6 +161,8 @@ static void op_event(void *arg, const struct core_event *event)
 		lease_end(event->mdev->lease);
 	if (event->type == CORE_MDEV_REMOVED)
 		restart_forget(m, event->mdev);
+	if (!m->restoring)
+		uevents_tell(m, event);
 	if (m->control)
 		control_event(m->control, event);
 }
@@ -232,6 +235,20 @@ static void closedirp(DIR **dir)
 		closedir(*dir);
 }
 
+/* A link to what the machine has at /sys/<dir>/<name>, if it is there. 0 / -ENOMEM */
+static int show_host_entry(struct manager *m, struct tree_node *parent, const char *dir,
+			   const char *name)
+{
+	_cleanup_free_ char *path = str_printf("/sys/%s/%s", dir, name);
+	_cleanup_free_ char *target = config_run_path(&m->config, "hostsys/%s/%s", dir, name);
+
+	if (!path || !target)
+		return -ENOMEM;
+	if (access(path, F_OK) < 0)
+		return 0;
+	return tree_add_link(&m->core.tree, parent, name, target) ? 0 : -ENOMEM;
+}
+
 /*
  * The machine's iommu groups: ours begin above them, and each is a link to where `umdev exec` shows
  * the machine's own /sys, so that both are seen there.
@@ -243,17 +260,14 @@ static int show_host_groups(struct manager *m)
 	uint64_t number;
 
 	while (dir && (entry = readdir(dir))) {
-		_cleanup_free_ char *target = NULL;
-
 		if (str_to_u64(entry->d_name, strlen(entry->d_name), &number) < 0 ||
 		    number >= UINT32_MAX / 2)
 			continue;
 		if (number >= m->core.first_group)
 			m->core.first_group = (unsigned)number + 1;
-		target = config_run_path(&m->config, "hostsys/kernel/iommu_groups/%s",
-					 entry->d_name);
-		if (!target ||
-		    !tree_add_link(&m->core.tree, m->core.iommu_groups, entry->d_name, target))
+		if (show_host_entry(m, m->core.iommu_groups, "kernel/iommu_groups", entry->d_name) <
+			    0 ||
+		    show_host_entry(m, m->core.class_vfio, "class/vfio", entry->d_name) < 0)
 			return -ENOMEM;
 	}
 	return 0;
@@ -283,6 +297,16 @@ static void mount_tree(struct manager *m)
 		log_warning("the tree is not mounted at %s: %s; the control socket has it all the "
 			    "same",
 			    path ? path : "sys", err_text(r));
+}
+
+/* In the place of /dev/vfio; only for those who ask there whether a device is in use. */
+static void mount_vfio(struct manager *m)
+{
+	_cleanup_free_ char *path = config_run_path(&m->config, "vfio");
+
+	err_clear();
+	if (m->door && path && fuse_vfio_open(&m->core, &m->loop, path, &m->vfio) < 0)
+		log_warning("%s is not mounted: %s", path, err_text(-EIO));
 }
 
 static int open_spare(void)
@@ -345,11 +369,14 @@ int manager_init(struct manager *m)
 	r = restart_open(m);
 	if (r < 0)
 		return r;
+	if (m->settings.uevents)
+		uevents_open(m);
 	config_load_parents(&m->config, restore_parent, m);
 	restart_restore(m);
 	owners_restore(m);
 	m->definitions = definitions_start(m);
 	mount_tree(m);
+	mount_vfio(m);
 	mdevctl_root_make(&m->config);
 	return control_open(m, &m->control);
 }
@@ -428,9 +455,11 @@ void manager_fini(struct manager *m)
 		return;
 	loop_timer_cancel(&m->farewell);
 	upgrade_close(m);
+	uevents_close(m);
 	apply_close(m);
 	definitions_free(TAKE(m->definitions));
 	control_close(TAKE(m->control));
+	fuse_door_close(TAKE(m->vfio));
 	fuse_door_close(TAKE(m->door));
 	if (m->keep) {
 		owners_flush(m);
@@ -446,6 +475,7 @@ void manager_fini(struct manager *m)
 	remove_run_dir(m, "dev");
 	remove_run_dir(m, "worker");
 	remove_run_dir(m, "sys");
+	remove_run_dir(m, "vfio");
 	if (!m->options.one)
 		mdevctl_root_remove(&m->config);
 	restart_close(m);

@@ -42,6 +42,7 @@ struct manager {
 	struct core core;
 	struct list_node workers;        /* struct worker.node: all that are not reaped */
 	struct fuse_door *door;          /* NULL: the tree is not mounted */
+	struct fuse_door *vfio;          /* $UMDEV_RUN/vfio, likewise */
 	struct control *control;         /* NULL with --one */
 	struct definitions *definitions; /* of autostart; NULL with --one */
 	struct jobs jobs;                /* of drivers */
@@ -52,14 +53,18 @@ struct manager {
 	struct loop_timer farewell;      /* stopping: when the workers have had their time */
 	int state_fd;                    /* $UMDEV_RUN/state; -1: nothing is kept for a successor */
 	struct loop_defer owners;        /* modes and owners of the tree are to be written */
-	bool restoring;                  /* what happens is not news and is written already */
-	bool keep;                       /* devices and workers stay when this process ends */
-	bool stopping;                   /* no connection is admitted any more */
-	int exit_code;                   /* stopping: of the loop */
+	int uevents_fd;                  /* -1: they are not sent (uevents.h) */
+	uint64_t uevents_seqnum;
+	bool uevents_failed; /* that was logged */
+	bool restoring;      /* what happens is not news and is written already */
+	bool keep;           /* devices and workers stay when this process ends */
+	bool stopping;       /* no connection is admitted any more */
+	int exit_code;       /* stopping: of the loop */
 };
-#define MANAGER_INIT                                                                     \
-	{                                                                                \
-		.config = CONFIG_INIT, .loop = LOOP_INIT, .spare_fd = -1, .state_fd = -1 \
+#define MANAGER_INIT                                                                      \
+	{                                                                                 \
+		.config = CONFIG_INIT, .loop = LOOP_INIT, .spare_fd = -1, .state_fd = -1, \
+		.uevents_fd = -1                                                          \
 	}
 
 /* Drivers this umdevd was built with; manager/parents.c. NULL-terminated. All: drivers.h */

@@ -14,6 +14,7 @@
 #include "manager/restart.h"
 
 #define FILE_NAME ".owners"
+#define NO_AUTOPROBE "drivers_autoprobe 0"
 #define LINE_SIZE (TREE_PATH_MAX + 64) /* mode, uid, gid, path */
 
 /* Not stdio's memory stream: that one crashes when memory is short. */
@@ -23,10 +24,8 @@ struct text {
 	bool bad; /* no memory */
 };
 
-static void put_line(void *arg, const char *path, const struct stat *st)
+static void put_text(struct text *t, const char *line)
 {
-	struct text *t = arg;
-
 	if (t->size - t->len < LINE_SIZE) {
 		size_t size = 2 * t->size + LINE_SIZE;
 		char *data = realloc(t->data, size);
@@ -37,8 +36,16 @@ static void put_line(void *arg, const char *path, const struct stat *st)
 		t->data = data;
 		t->size = size;
 	}
-	t->len += str_format(t->data + t->len, LINE_SIZE, "%o %u %u %s\n", st->st_mode & 07777,
-			     st->st_uid, st->st_gid, path);
+	t->len += str_format(t->data + t->len, LINE_SIZE, "%s", line);
+}
+
+static void put_line(void *arg, const char *path, const struct stat *st)
+{
+	char line[LINE_SIZE];
+
+	str_format(line, sizeof(line), "%o %u %u %s\n", st->st_mode & 07777, st->st_uid, st->st_gid,
+		   path);
+	put_text(arg, line);
 }
 
 static int write_all(struct manager *m)
@@ -47,6 +54,8 @@ static int write_all(struct manager *m)
 	int r = -ENOMEM;
 
 	tree_each_owned(&m->core.tree, put_line, &t);
+	if (!m->core.drivers_autoprobe)
+		put_text(&t, NO_AUTOPROBE "\n");
 	if (!t.bad)
 		r = restart_write(m, FILE_NAME, t.data ? t.data : "");
 	free(t.data);
@@ -95,7 +104,10 @@ void owners_restore(struct manager *m)
 
 	while (in && fgets(line, sizeof(line), in)) {
 		line[strcspn(line, "\n")] = '\0';
-		bad |= !restore_line(&m->core.tree, line);
+		if (strcmp(line, NO_AUTOPROBE) == 0)
+			m->core.drivers_autoprobe = false;
+		else
+			bad |= !restore_line(&m->core.tree, line);
 	}
 	if (bad)
 		log_error("%s/state/" FILE_NAME " has lines that umdevd does not write: skipped",

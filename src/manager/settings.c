@@ -44,12 +44,21 @@ static int set_control_group(struct settings *s, const char *value)
 	return 0;
 }
 
+static int set_uevents(struct settings *s, const char *value)
+{
+	s->uevents = strcmp(value, "yes") == 0;
+	return s->uevents || strcmp(value, "no") == 0
+		       ? 0
+		       : err_set(-EINVAL, "uevents \"%s\" is neither yes nor no", value);
+}
+
 static const struct {
 	const char *key;
 	int (*set)(struct settings *s, const char *value);
 } keys[] = {
 	{ "control_mode", set_control_mode },
 	{ "control_group", set_control_group },
+	{ "uevents", set_uevents },
 };
 #define N_KEYS (sizeof(keys) / sizeof(keys[0]))
 

@@ -15,6 +15,7 @@ struct settings {
 	mode_t control_mode; /* of the control socket */
 	bool has_control_group;
 	gid_t control_group; /* the socket's; its members may change what there is */
+	bool uevents;        /* told to the machine's listeners of udev */
 };
 
 /* Without the file: nothing is set. 0 / -errno (text left: file, line, reason) */

@@ -19,6 +19,7 @@ from typing import Any
 
 from lib import t
 from lib.daemon import Daemon, program
+from lib.vfio_user import Client
 
 NOBODY = 65534
 UMDEV = ("bus/mdev", "class/mdev_bus", "class/mtty", "class/umdev", "class/vfio", "class/vfio-dev",
@@ -193,6 +194,36 @@ def exec_works_inside_exec() -> None:
                 "devices")
 
 
+@t.case
+def a_group_in_use_cannot_be_opened() -> None:
+    """/dev/vfio/<n>, as libvirt asks it; and the machine's other devices stay."""
+    with card() as d:
+        a, b = d.create("card0", "mtty-1"), d.create("card0", "mtty-1")
+        with d.varlink() as v:
+            first, second = (v.call("Show", name=x)["device"]["group"] for x in (a, b))
+
+        def look() -> list[str]:
+            script = f"""ls -d /dev/vfio/{first} /dev/vfio/{second} | wc -l
+                for n in {first} {second} 99999; do
+                    ( : < /dev/vfio/$n ) 2>&1 | sed 's/.*: //' | grep . || echo opened
+                done"""
+            return inside(d, "bash", "-c", script).splitlines()
+
+        t.equal(look(), ["2", "opened", "opened", "No such file or directory"], "idle")
+        with Client(d.socket(b)):
+            t.equal(look(), ["2", "opened", "Device or resource busy",
+                             "No such file or directory"], "the second one is in use")
+        t.wait_for(lambda: d.state_of(b) == "idle", 5, "the end of the client")
+        t.equal(look()[2], "opened", "after its end")
+        d.umdev("remove", a)
+        t.equal(inside(d, "ls", f"{d.run}/vfio").split(), [str(second)]
+                + sorted(os.listdir("/dev/vfio") if os.path.isdir("/dev/vfio") else []), "groups")
+        script = "echo x > /dev/null; head -c 4 /dev/urandom | wc -c; ls /dev/pts /dev/shm > /dev/null"
+        t.equal(inside(d, "sh", "-ec", script).strip(), "4", "other devices")
+        there = set(inside(d, "ls", "/dev").split())
+        t.equal(set(os.listdir("/dev")) - there, set(), "missing of /dev")
+
+
 # Listens as libudev does, runs a command, prints what it heard until the last line's event.
 LISTEN = """
 import json, socket, struct, subprocess, sys
@@ -254,6 +285,31 @@ def listeners_of_udev_hear_what_a_kernel_says() -> None:
             t.check(DEVICE.encode() not in outside.recv(65536), "the event is heard outside")
         except BlockingIOError:
             pass
+
+
+@t.case
+def listeners_of_the_machine_hear_when_they_should() -> None:
+    """`uevents = yes` in umdev.conf, in a network namespace that stands for the machine's."""
+    if os.geteuid() != 0:
+        t.skip("needs root to send")
+    with t.TempDir() as top:
+        env = dict(os.environ, UMDEV_RUN=f"{top}/run", UMDEV_CONFIG=f"{top}/config",
+                   UMDEV_STATE=f"{top}/state")
+        (top / "config").mkdir()
+        (top / "config/umdev.conf").write_text("uevents = yes\n")
+        umdev = program("umdev")
+        script = f"""{program("umdevd")} 2> {top}/log & trap 'kill -INT $!; wait' EXIT
+            until grep -q ready {top}/log; do kill -0 $!; sleep 0.02; done
+            {umdev} parent add mtty driver=mtty params=off
+            {umdev} create -p mtty -t mtty-1 -u {DEVICE} > /dev/null
+            {umdev} remove {DEVICE}
+            {umdev} parent remove mtty"""
+        p = subprocess.run(["unshare", "-n", sys.executable, "-c", LISTEN, script], env=env,
+                           text=True, capture_output=True, timeout=60, check=False)
+        t.equal(p.returncode, 0, f"status ({p.stderr})")
+        heard = [json.loads(line)[1][:-1] for line in p.stdout.splitlines()]
+        ours = [e for e in heard if e[2] not in ("SUBSYSTEM=drivers", "SUBSYSTEM=class")]
+        t.equal(ours, recorded_uevents(), "events")
 
 
 @t.case

@@ -17,6 +17,8 @@ CLIENTS = t.CACHE / "clients"
 # libvirtd writes below these; what it finds and leaves there must not be the machine's.
 PRIVATE = """set -e
 mount -t tmpfs none /run; mount -t tmpfs none /var/lib; mount -t tmpfs none /var/cache
+# Where udevd runs, libudev listens whatever /dev is.
+mkdir /run/udev; : > /run/udev/control
 cp -a /etc "$0/etc"; mount --bind "$0/etc" /etc
 exec "$@"
 """

@@ -100,6 +100,23 @@ def devices_of_every_kind(d: Daemon) -> dict[str, str]:
 
 
 @t.case
+def drivers_autoprobe_stays_as_it_was_set() -> None:
+    with daemon() as d, d.varlink() as v:
+        path = "/bus/mdev/drivers_autoprobe"
+        v.call("Write", path=path, value="0")
+        v.call("List")  # what is written down is written before the next call
+        for end in (d.kill, d.leave):
+            end()
+            d.start()
+            with d.varlink() as w:
+                t.equal(w.call("Read", path=path)["value"], "0\n", "after a restart")
+        write(d, path, "1")
+        restart(d)
+        with d.varlink() as w:
+            t.equal(w.call("Read", path=path)["value"], "1\n", "set back")
+
+
+@t.case
 def whatever_is_not_in_use_is_the_same_after_a_kill() -> None:
     with daemon() as d:
         kinds = devices_of_every_kind(d)
