@@ -92,11 +92,12 @@ def modules(release: str) -> dict[str, bytes]:
 class Guest(Qemu):
     """Boots at once; wait_boot() returns when the shell answers. `ram`: arguments that give it
     memory. `release`: a Debian other than this one, for its kernel. `drm`: the kernel that has
-    graphics, with its modules in /lib/drm, to be loaded in the order of their names."""
+    graphics, with its modules in /lib/drm, to be loaded in the order of their names.
+    `append`: for the kernel."""
 
     def __init__(self, devices: list[str], directory: Path, *more: str, name: str = "guest",
                  machine: str = "q35", ram: list[str] | None = None, release: str = "",
-                 drm: bool = False) -> None:
+                 drm: bool = False, append: str = "") -> None:
         place = place_of(release, drm)
         kernel = place / "kernel"
         if not kernel.exists():
@@ -110,7 +111,8 @@ class Guest(Qemu):
         arguments = [
             "-machine", machine, "-accel", "tcg", "-smp", "1", *(RAM if ram is None else ram),
             "-kernel", str(kernel), "-initrd", str(ramdisk),
-            "-append", "console=ttyS0 quiet panic=-1 8250.nr_uarts=16 random.trust_cpu=on",
+            "-append", "console=ttyS0 quiet panic=-1 8250.nr_uarts=16 random.trust_cpu=on "
+                       + append,
             "-serial", f"file:{self.console}",
             "-chardev", f"socket,id=shell,path={shell},server=on,wait=off",
             "-serial", "chardev:shell", *more]

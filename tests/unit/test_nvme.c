@@ -129,6 +129,7 @@ static void begin(struct host *h)
 		h->cq[i].at = page(h);
 		h->cq[i].phase = 1;
 	}
+	h->dev.msi = true; /* with the pin there are no shadow doorbells */
 	rig_init(&h->dev);
 	rig_enable(&h->dev, h->sq[0].at, h->cq[0].at, ENTRIES);
 }

@@ -251,6 +251,15 @@ uint16_t nvme_delete_cq(struct nvme_request *rq)
 	return NVME_OK;
 }
 
+/* A VMM takes the next access to a register for the end of a pin's interrupt: there must be one. */
+static bool needs_registers(const struct nvme_request *rq)
+{
+	for (unsigned i = 0; i < NVME_PAIRS; i++)
+		if (rq->s->cq[i].exists && rq->s->cq[i].interrupts && !umdev_msi_enabled(rq->dev))
+			return true;
+	return false;
+}
+
 uint16_t nvme_doorbell_buffer(struct nvme_request *rq)
 {
 	uint64_t shadow = le64_get(rq->cmd.prp1), event_index = le64_get(rq->cmd.prp2);
@@ -259,6 +268,8 @@ uint16_t nvme_doorbell_buffer(struct nvme_request *rq)
 		return nvme_refuse(NVME_INVALID_OPCODE);
 	if (!shadow || !event_index || (shadow | event_index) & (NVME_PAGE - 1))
 		return nvme_refuse(NVME_INVALID_FIELD);
+	if (needs_registers(rq))
+		return nvme_refuse(NVME_SEQUENCE_ERROR);
 	rq->s->shadow = shadow;
 	rq->s->event_index = event_index;
 	rq->s->has_shadow = true;
