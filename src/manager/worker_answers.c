@@ -116,7 +116,7 @@ static int on_member_frame(struct worker *w, const struct mw_frame *f)
 		return r;
 	case MW_RES_DONE:
 		r = mw_get_res_done(f, &error);
-		if (r == 0 && member->mdev && !worker_resource_done(member, f->serial, error))
+		if (r == 0 && !worker_resource_done(member, f->serial, error))
 			r = -EPROTO;
 		return r;
 	case MW_STATE:

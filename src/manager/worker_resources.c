@@ -93,6 +93,10 @@ bool worker_resource_done(struct worker_member *member, uint32_t serial, int err
 {
 	if (!serial || serial != member->res_serial)
 		return false;
+	if (list_is_empty(&member->changes)) { /* of a device that has gone meanwhile */
+		member->res_serial = 0;
+		return true;
+	}
 	answer(member, -error);
 	worker_resources_go_on(member);
 	return true;
@@ -100,6 +104,9 @@ bool worker_resource_done(struct worker_member *member, uint32_t serial, int err
 
 void worker_resources_drop(struct worker_member *member)
 {
+	uint32_t serial = member->res_serial;
+
 	while (!list_is_empty(&member->changes))
 		answer(member, -ENOTCONN);
+	member->res_serial = serial; /* the worker may still answer, once */
 }

@@ -18,6 +18,9 @@
 
 #define S(state) (1 << MW_##state)
 
+/* Rate of an answer that breaks the rules when nobody asked: as fast as anybody can ask. */
+#define ASKED UINT16_MAX
+
 /* Rates are far above what an honest worker sends and far below what would starve the manager. */
 static const struct mw_rule rules[] = {
 	/* type, name, to worker, target, payload min and max, descriptors min and max, states, rate
@@ -41,8 +44,8 @@ static const struct mw_rule rules[] = {
 	{ MW_READY_MSG, "READY", false, MW_NOBODY, 0, 0, 0, 0, S(STARTING), 1 },
 	{ MW_CLOSED, "CLOSED", false, MW_ONE, 6, 4 + TEXT_MAX_LEN, 0, 0, S(READY) | S(STOPPING),
 	  1000 },
-	{ MW_PARAM_DONE, "PARAM_DONE", false, MW_ONE, 4, 4, 0, 0, S(READY) | S(STOPPING), 1000 },
-	{ MW_RES_DONE, "RES_DONE", false, MW_ONE, 4, 4, 0, 0, S(READY) | S(STOPPING), 1000 },
+	{ MW_PARAM_DONE, "PARAM_DONE", false, MW_ONE, 4, 4, 0, 0, S(READY) | S(STOPPING), ASKED },
+	{ MW_RES_DONE, "RES_DONE", false, MW_ONE, 4, 4, 0, 0, S(READY) | S(STOPPING), ASKED },
 	{ MW_STATE, "STATE", false, MW_ONE, 6, 4 + TEXT_MAX_LEN, 0, 0,
 	  S(STARTING) | S(READY) | S(STOPPING), 100 }, /* also: why it could not start */
 	/* A worker may die while it starts, too. */

@@ -229,6 +229,22 @@ def r_media_are_not_opened_to_return_at_once() -> None:
             t.equal(flags & os.O_NONBLOCK, 0, "O_NONBLOCK")
 
 
+@t.case
+def r_a_worker_may_answer_as_often_as_it_is_asked() -> None:
+    """More than a thousand answers in a second were taken for an attack."""
+    with rig() as r:
+        r.volume("data")
+        device = r.device()
+        with Host(r.d, device) as h:
+            n, end = 0, time.monotonic() + 1.2
+            while time.monotonic() < end:
+                for change in ("assign_namespace", "unassign_namespace"):
+                    t.equal(r.write(f"{device}/vendor/{change}", "data"), "ok", change)
+                    n += 1
+            t.fact(f"{n / 1.2:.0f} changes per second")
+            t.equal((active(h), r.d.state_of(device)), ([], "connected"), "afterwards")
+
+
 def write_and_forget(r: Rig, device: str, change: str) -> None:
     with contextlib.suppress(OSError):
         r.write(f"{device}/vendor/{change}", "one")
