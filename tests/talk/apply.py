@@ -61,7 +61,7 @@ def refused(d: Daemon, errno: str, *changes: Change, dry: bool = True) -> str:
 def everything(d: Daemon) -> list[Any]:
     with d.varlink() as v:
         return [v.call("List")["devices"], v.call("Types")["types"],
-                probe(d.sys, "/sys") if os.path.ismount(d.sys) else []]
+                probe(d.sys, "/sys/bus/mdev") if os.path.ismount(d.sys) else []]
 
 
 def state(d: Daemon, device: str) -> str:
