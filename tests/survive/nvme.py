@@ -259,8 +259,9 @@ def what_was_acknowledged_is_there_when_everything_was_killed() -> None:
         model = d.load.model
         d.h.client.close()
         daemon.kill()
+        t.wait_for(lambda: not daemon.workers(), 10, "the end of those that were killed")
         daemon.start()
-        t.equal(daemon.state_of(d.uuid), "idle", "state after the start of another umdevd")
+        t.wait_for(lambda: daemon.state_of(d.uuid) == "idle", 5, "idle")
         with Host(daemon, d.uuid) as h:
             sq = h.pair()
             page = h.page(16)
