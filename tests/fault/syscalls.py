@@ -16,7 +16,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from lib import t
+from lib import t, vfio_user
 from lib.daemon import Daemon, is_sanitized, program
 from lib.sysfs import probe, write_result
 from lib.varlink import VarlinkError
@@ -32,6 +32,7 @@ CONNECT_CALLS = ("accept4", "socketpair", "socket", "bind", "listen", "memfd_cre
                  "openat", "clone3", "pidfd_open", "epoll_ctl", "sendmsg", "symlinkat")
 # LeakSanitizer does not end well under a tracer.
 TRACED = {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"}
+vfio_user.ANSWER_SECONDS = 4.0  # who cannot watch the end of a group looks again after 3 s
 MOST = 12  # calls of one kind for one request
 # What umdevd calls from its first line to READY, but for the loader's, and for telling that it is.
 START_CALLS = ("epoll_create1", "epoll_ctl", "signalfd4", "flock", "mkdir", "bind", "listen",
