@@ -121,5 +121,5 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	run(&options);
-	return 0;
+	_exit(0); /* exit handlers would need what was given up */
 }

@@ -172,7 +172,7 @@ def the_screen_ends_with_the_client_and_with_its_memory() -> None:
             g.close()
             t.check(v.is_closed(), "the viewer is not told")
         t.wait_for(lambda: g.d.state_of(g.uuid) == "idle", 5, "idle")
-        t.check(not g.socket.exists(), "the socket is still there")
+        t.wait_for(lambda: not g.socket.exists(), 5, "the end of the socket")
         g.__init__(g.d, g.uuid)
         g.mode(64, 64)
         with Rfb(g.socket) as v:
