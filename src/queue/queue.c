@@ -588,7 +588,8 @@ int queues_attach(struct umdev_device *dev, struct dma_table *dma, const struct 
 	set->dma = dma;
 	set->host = host;
 	init_set(set, dev, doorbells);
-	r = add_readers(set);
+	/* Doorbells that nobody polls are not heard. */
+	r = set->mapped && !set->n_threads ? -EAGAIN : add_readers(set);
 	if (r < 0) {
 		free_set(set);
 		return r;
