@@ -400,7 +400,7 @@ static void add_definition(void *arg, const char *parent, const struct uuid *uui
 	char text[UUID_TEXT];
 
 	uuid_format(uuid, text);
-	if ((l->parent && strcmp(l->parent, parent) != 0) ||
+	if (!def || (l->parent && strcmp(l->parent, parent) != 0) ||
 	    (l->uuid && strcmp(l->uuid, text) != 0))
 		return;
 	control_append(&l->array,

@@ -130,6 +130,10 @@ static void visit_file(void *arg, int dir_fd, const char *name)
 	if (r < 0) {
 		log_error("%s/mdevctl.d/%s/%s skipped: %s", v->config->config_dir, v->parent, name,
 			  why);
+		err_clear();
+		err_set(r, "its definition cannot be used: %s", why);
+		if (strlen(name) == UUID_TEXT - 1 && uuid_parse(name, UUID_TEXT - 1, &uuid) == 0)
+			v->fn(v->arg, v->parent, &uuid, NULL);
 		return;
 	}
 	v->fn(v->arg, v->parent, &uuid, &def);

@@ -23,7 +23,8 @@ int definition_save(const struct config *c, const char *parent, const struct uui
 int definition_delete(const struct config *c, const char *parent, const struct uuid *uuid);
 
 /* Calls fn for each definition, by parent, then UUID. def: fn may take it (its json becomes NULL).
- * What cannot be used, or read, is logged and skipped. */
+ * A file that cannot be used is logged; so that it can be shown, fn is told its UUID with def NULL
+ * and the reason in err_text(). */
 typedef void definition_fn(void *arg, const char *parent, const struct uuid *uuid,
 			   struct definition *def);
 void definition_each(const struct config *c, definition_fn *fn, void *arg);

@@ -56,6 +56,7 @@ static void start_free(struct start *s)
 	free(s);
 }
 
+/* def NULL: of a file that cannot be used. */
 static struct start *start_new(const char *parent, const struct uuid *uuid, struct definition *def)
 {
 	struct start *s = calloc(1, sizeof(*s));
@@ -68,8 +69,10 @@ static struct start *start_new(const char *parent, const struct uuid *uuid, stru
 	}
 	s->uuid = *uuid;
 	uuid_format(uuid, s->uuid_text);
-	s->def = *def;
-	def->json = NULL;
+	if (def) {
+		s->def = *def;
+		def->json = NULL;
+	}
 	return s;
 }
 
@@ -78,11 +81,16 @@ static void load(void *arg, const char *parent, const struct uuid *uuid, struct 
 	struct definitions *d = arg;
 	struct start *s = NULL;
 
-	if (!def->autostart)
+	if (def && !def->autostart)
 		return;
 	s = start_new(parent, uuid, def);
+	if (s && !def) {
+		/* Whether it was to be started nobody can tell: better shown than missed. */
+		str_format(s->why, sizeof(s->why), "%s", err_text(-EINVAL));
+		s->def.type = "";
+	}
 	if (s)
-		list_append(&d->queue, &s->node);
+		list_append(def ? &d->queue : &d->failed, &s->node);
 	else
 		log_error("a device of %s is not started: %s", parent, strerror(ENOMEM));
 }

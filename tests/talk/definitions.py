@@ -187,13 +187,18 @@ def a_file_that_cannot_be_used_is_named_with_line_and_reason() -> None:
         define(h, "card0", name(8), auto("mtty-1"))
         (h.config / "mdevctl.d" / "card0" / name(7)).mkdir()
         with h as d:
-            t.equal(list(devices(d)), [name(8)], "devices")
+            t.equal([u for u, x in devices(d).items() if x["state"] != "failed"], [name(8)],
+                    "devices")
             for n, words in ((1, "line 3: "), (2, 'line 3: "start": it must be'),
                              (3, 'line 6: "../'), (4, 'line 2: "attrs": it must be a list'),
                              (5, 'line 1: "mdev_type": it must name a type'),
                              (6, "not a small regular file"), (7, "not a small regular file")):
                 lines = [x for x in d.log().splitlines() if f"card0/{name(n)} skipped" in x]
                 t.check(len(lines) == 1 and words in lines[0], f"{n}: {lines}")
+                t.equal(d.state_of(name(n)), "failed", "state of what cannot be used")
+                shown = [x for x in (d.sys / "class/mdev/mdev_failed").read_text().splitlines()
+                         if x.startswith(f"{name(n)} card0 ")]
+                t.check(len(shown) == 1 and words in shown[0], f"{n}: {shown}")
             t.check("notes.txt skipped: its name is no UUID" in d.log(), d.log())
             t.check("hidden" not in d.log(), d.log())
 
