@@ -248,8 +248,7 @@ def a_leftover_is_listed_and_nothing_else() -> None:
         with open(path / f"{UUID}.raw", "r+b") as f:
             f.write(b"secret")
         r.d.kill()
-        subprocess.run(["umount", "-l", str(r.d.sys)] if os.geteuid() == 0 else
-                       ["fusermount3", "-uz", str(r.d.sys)], check=True)
+        r.d.unmount()
         shutil.rmtree(r.d.run)
         r.d.start()
         t.equal(r.read(f"volumes/{UUID}/owner"), "orphan", "owner")
@@ -410,7 +409,7 @@ def who_stops_waiting_does_not_stop_the_work() -> None:
         p = subprocess.Popen([str(t.BUILD / "src/cli/umdev"), "volume", "create", "p", "data",
                               "size=1M"], env=r.d.env)
         t.wait_for(lambda: r.names() == ["data"], 5, "the volume that is being made")
-        p.send_signal(signal.SIGINT)
+        p.terminate()
         p.wait(5)
         (folder / "go").touch()
         r.settled(["data"])

@@ -152,11 +152,16 @@ class Daemon:
             self.kill()
         for pid in workers_below(self.dir):
             os.kill(pid, signal.SIGKILL)
-        if os.path.ismount(self.sys) or _dead_mount(self.sys):
-            command = ["umount", "-l"] if os.geteuid() == 0 else ["fusermount3", "-uz"]
-            subprocess.run([*command, str(self.sys)], check=False, capture_output=True)
+        self.unmount()
         if self._own:
             self._own.__exit__()
+
+    def unmount(self) -> None:
+        """What a umdevd that was killed has left mounted."""
+        command = ["umount", "-l"] if os.geteuid() == 0 else ["fusermount3", "-uz"]
+        for path in (self.sys, self.run / "vfio"):
+            if os.path.ismount(path) or _dead_mount(path):
+                subprocess.run([*command, str(path)], check=False, capture_output=True)
 
     def varlink(self, timeout: float = 20.0) -> Varlink:
         return Varlink(self.control, timeout)

@@ -111,6 +111,8 @@ def drivers_autoprobe_stays_as_it_was_set() -> None:
             with d.varlink() as w:
                 t.equal(w.call("Read", path=path)["value"], "0\n", "after a restart")
         write(d, path, "1")
+        with d.varlink() as w:
+            w.call("List")
         restart(d)
         with d.varlink() as w:
             t.equal(w.call("Read", path=path)["value"], "1\n", "set back")
