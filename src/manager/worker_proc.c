@@ -65,6 +65,18 @@ static void describe_exit(const struct worker *w, const siginfo_t *info, char *b
 			   strsignal(info->si_status));
 }
 
+/* Who joined the group while its worker was ending is no member of that, but waits for it, too. */
+static void retry_group(const struct umdev_mdev *mdev)
+{
+	const struct umdev_mdev *member;
+
+	if (!mdev->group)
+		return;
+	list_for_each(member, &mdev->group->members, group_node)
+		if (member->manager)
+			listener_retry(member->manager);
+}
+
 /* Nothing of w is left: give mdev back, which may be freed here. */
 static void release_member(struct worker *w, struct worker_member *member)
 {
@@ -84,6 +96,7 @@ static void release_member(struct worker *w, struct worker_member *member)
 	member->mdev = NULL;
 	listener_drop_client(l);
 	listener_retry(l);
+	retry_group(mdev);
 	if (member->has_resources)
 		mdev_resources_end(mdev);
 	if (member->param_under_way)
@@ -472,6 +485,7 @@ void worker_forget(struct worker *w, struct umdev_mdev *mdev)
 	if (member->has_resources)
 		mdev_resources_end(mdev);
 	member->mdev = NULL;
+	retry_group(mdev);
 	for (unsigned i = 0; i < w->n_members; i++)
 		alone = alone && !w->members[i].mdev;
 	if (alone)

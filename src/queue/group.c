@@ -24,7 +24,8 @@ int queue_group_new(struct queue_group **ret, unsigned n_threads)
 		r = thread_start(&g->thread[g->n_threads], g, 1 + g->n_threads);
 		g->n_threads += r >= 0;
 	}
-	/* The user may have no more processes: those that there are, or the control thread, do it. */
+	/* The user may have no more processes: those that there are, or the control thread, do it.
+	 */
 	if (r < 0 && r != -EAGAIN) {
 		queue_group_free(g);
 		return r;

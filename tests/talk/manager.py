@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from lib import t
 from lib.daemon import Daemon, program
 from lib.varlink import VarlinkError
+from lib.vfio_user import Client
 
 FAKE = str(t.ROOT / "tests/lib/umdev-fake-worker")
 
@@ -529,6 +530,23 @@ def a_killed_worker_fails_its_device_alone() -> None:
                 t.wait_for(lambda: d.state_of(one) == "failed", 5, "state failed")
                 t.check("signal 9" in error_of(d, one), f"reason: {error_of(d, one)!r}")
                 t.equal(d.state_of(two), "connected", "state of the other device")
+
+
+@t.case
+def who_joins_a_group_whose_worker_ends_is_served() -> None:
+    """Its listener was not told when that worker was gone, and its client waited for ever."""
+    group = "peer_to_peer_resource_uuid=77777777-0000-4000-8000-000000000000"
+    with Daemon() as d:
+        d.umdev("parent", "add", "lab", "driver=test")
+        for _ in range(60):
+            first = d.create("lab", "test-dma", group)
+            Client(d.socket(first)).close()
+            t.wait_for(lambda u=first: d.state_of(u) == "idle", 5, "idle")
+            second = d.create("lab", "test-dma", group)
+            with Client(d.socket(second)):
+                pass
+            t.wait_for(lambda u=second: d.state_of(u) == "idle", 5, "idle")
+            d.umdev("remove", first, second)
 
 
 t.main()
