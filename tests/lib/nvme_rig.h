@@ -23,7 +23,7 @@ struct umdev_queue {
 	enum { RIG_STOPPED, RIG_RUNNING, RIG_DRAINING, RIG_DROPPING } order;
 	bool begun; /* start succeeded in this life */
 	bool fresh; /* not yet started with this configuration, in any life */
-	uint8_t config[UMDEV_QUEUE_CONFIG_MAX];
+	_Alignas(16) uint8_t config[UMDEV_QUEUE_CONFIG_MAX];
 	uint32_t events;
 	unsigned in_flight;
 	struct nvme_queue_state state __attribute__((aligned(64)));
@@ -58,7 +58,7 @@ struct umdev_device {
 	struct {
 		uint8_t order; /* 1 + of struct umdev_queue, 0: as before */
 		bool keep;
-		uint8_t config[UMDEV_QUEUE_CONFIG_MAX];
+		_Alignas(16) uint8_t config[UMDEV_QUEUE_CONFIG_MAX];
 	} ask[NVME_PAIRS];
 	unsigned flushes, flushes_asked;
 	uint32_t flush_tag;

@@ -141,7 +141,7 @@ def death_of_a_worker_or_of_umdevd_does_not_end_it() -> None:
         # A worker that is taken away is a failure, with a reason.
         t.wait_for(lambda: d.state_of(a) == "started" and keeper_of_or_none(d, a), 5, "started")
         os.kill(keeper_of(d, a), signal.SIGKILL)
-        t.wait_for(lambda: d.state_of(a) == "failed", 5, "the failure")
+        t.wait_for(lambda: d.state_of(a) == "failed", 20, "the failure")
         t.equal(started(d, a), "0\n", "mdev_started of a failed one")
         write(d, START, a)
         t.equal(d.state_of(a), "started", "started anew")
