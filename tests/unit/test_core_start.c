@@ -110,8 +110,8 @@ static void one_that_cannot_be_served_starts_none(void **state)
 static void what_is_written_names_a_group_or_devices(void **state)
 {
 	static const char *const bad[] = {
-		"\n",       " ",        "x",        UUID_A UUID_B, UUID_A "\n" UUID_B,
-		UUID_A "x", UUID_A ",", "x " UUID_A
+		"\n",         " ",          "x",           (UUID_A UUID_B), (UUID_A "\n" UUID_B),
+		(UUID_A "x"), (UUID_A ","), ("x " UUID_A),
 	};
 	struct fixture *f = fixture_new();
 	struct umdev_mdev *a, *b, *c;
